@@ -20,8 +20,9 @@ from teraproof.protocol.inference_fields import is_text, sold, unfit
 MOST_CHOICES = 8
 #: Prompts, or inputs of embeddings, of one request at the most.
 MOST_PIECES = 2_048
-# Lists and objects take up to thirty times their bytes as long as a request is served.
-_MOST_BRACKETS = 400_000
+# A field or a list takes microseconds to read, and thirty times its bytes while it is served. What
+# is read before it is paid for must not hold up those who pay.
+_MOST_NODES, _MOST_VALUES = 1 << 16, 300_000
 
 _LIMITS = {
     "chat": ("max_completion_tokens", "max_tokens"),
@@ -109,8 +110,13 @@ class ModelRequest:
 
 def parse(body: bytes) -> Mapping[str, Any]:
     """The JSON object of a body. Refused."""
-    if body.count(b"[") + body.count(b"{") > _MOST_BRACKETS:
-        raise Refused(Code.BODY_INVALID, f"the body has more than {_MOST_BRACKETS} brackets")
+    if b"\0" in body:  # UTF-16, or no JSON at all
+        raise Refused(Code.BODY_INVALID, "the body is not JSON in UTF-8")
+    if _is_too_fine(body):
+        raise Refused(
+            Code.BODY_INVALID,
+            f"the body has more than {_MOST_NODES} fields and lists, or {_MOST_VALUES} values",
+        )
     try:
         document = nesting.loads(body)
     except (ValueError, RecursionError):
@@ -118,6 +124,21 @@ def parse(body: bytes) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise Refused(Code.BODY_INVALID, "the body is not a JSON object")
     return document
+
+
+def _is_too_fine(body: bytes) -> bool:
+    """Whether a body has too many fields, lists or values, those in texts left out."""
+    if not _is_over(body) and body.count(b'"') <= 2 * _MOST_VALUES:
+        return False
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    # Each text is a value or a name, so there are no more of them than of both.
+    most = 2 * (_MOST_NODES + _MOST_VALUES)
+    return bare.count(b'"') > most or _is_over(b"".join(bare.split(b'"')[::2]))
+
+
+def _is_over(data: bytes) -> bool:
+    nodes = data.count(b"[") + data.count(b"{") + data.count(b":")
+    return nodes > _MOST_NODES or data.count(b",") > _MOST_VALUES
 
 
 def _check_sold(kind: str, document: Mapping[str, Any]) -> None:

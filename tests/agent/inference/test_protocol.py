@@ -13,10 +13,12 @@ from eth_account.messages import encode_typed_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teraproof.errors import LocalError
+from teraproof.errors import LocalError, Refused
 from teraproof.protocol import inference, payments, x402
 from teraproof.protocol.channels import CHANNELS, ChannelConfig, DepositAuthorization
+from teraproof.protocol.errors import Code
 from teraproof.protocol.inference import InferenceOffer, Model, Prices, Receipt, SignedReceipt
+from teraproof.protocol.inference_request import parse
 
 OPERATOR = Account.from_key(b"\x01" * 32)
 DOMAIN = inference.receipt_domain(31337)
@@ -197,3 +199,27 @@ def test_payment__another_form_is_refused_in_the_words_of_the_sdk(
 def test_payment__no_header_breaks_the_reader(header: str) -> None:
     with pytest.raises(x402.PaymentUnfit):
         payments.Payment.decode(header)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":[' + b"{}," * 70_000 + b"{}]}",
+        b'{"a":{' + b",".join(b'"%d":1' % n for n in range(70_000)) + b"}}",
+        b'{"a":[' + b"1," * 300_001 + b"1]}",
+        b'{"a":[' + b'"",' * 400_000 + b'""]}',
+        b'{"a":["\\\\",' + b"[]," * 70_000 + b'"\\""]}',
+        '{"a":1}'.encode("utf-16"),
+    ],
+    ids=["objects", "fields", "numbers", "texts", "behind escapes", "utf-16"],
+)
+def test_a_body_of_many_small_parts__is_refused_before_it_is_read(body: bytes) -> None:
+    """Reading takes microseconds for each part, and nobody has paid yet."""
+    with pytest.raises(Refused) as error:
+        parse(body)
+    assert error.value.code is Code.BODY_INVALID
+
+
+def test_a_long_text__may_have_whatever_signs_it_likes() -> None:
+    text = '{"a": [1, 2], "b": \\ }\n' * 100_000
+    assert parse(json.dumps({"a": text}).encode()) == {"a": text}
