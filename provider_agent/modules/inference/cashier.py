@@ -119,6 +119,20 @@ class Cashier:
         self.check(payment)
         return self._book.channel(payment.voucher.channel)
 
+    def knows(self, header: str | None) -> bool:
+        """Whether a payment has a voucher by which more can be charged on a known channel."""
+        if header is None:
+            return False
+        try:
+            payment = Payment.decode(header)
+            row = self._book.channel(payment.voucher.channel)
+            if row is None or payment.voucher.amount <= row.charged:
+                return False
+            self.check(payment)
+        except LocalError:
+            return False
+        return payment.voucher.amount <= row.balance
+
     def check(self, payment: Payment) -> None:
         """PaymentUnfit unless the channel is as this provider wants it, and its payer has signed
         the voucher.

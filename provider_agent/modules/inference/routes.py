@@ -24,6 +24,7 @@ from provider_agent.http.errors import answer
 from provider_agent.modules.inference.cashier import Cashier
 from provider_agent.modules.inference.offers import Offers
 from provider_agent.modules.inference.service import Order, Service
+from provider_agent.modules.inference.unpaid import UnpaidTime
 from provider_agent.modules.inference.upstream import away
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.errors import Code
@@ -43,6 +44,7 @@ from teraproof.protocol.x402 import (
 _BODY_SECONDS = 60.0
 _VOUCHER_BYTES = 16 << 10
 _BODIES = 256 << 20  # bytes of all requests that are being read or served
+_CHECK = 0.001  # seconds that a look at a payment takes
 _DESCRIPTION = "inference by the request"
 
 _BODY = {"type": "object", "required": ["model"], "properties": {"model": {"type": "string"}}}
@@ -68,6 +70,7 @@ class InferenceRoutes:
         self._most_body, self._most, self._parallel = body_bytes, max_parallel, parallel
         self._running: Counter[str] = Counter()
         self._bytes = 0
+        self._unpaid = UnpaidTime()
         self._since = int(time.time())
 
     @property
@@ -108,15 +111,22 @@ class InferenceRoutes:
     async def _answer(self, kind: str, request: Request, held: AsyncExitStack) -> Response:
         """`held` ends with the answer; a stream takes it along."""
         self._hold_bytes(requests.content_length(request), held)
+        header = request.headers.get(SIGNATURE_HEADER)
+        if self._unpaid.is_used_up and not self._cashier.knows(header):
+            raise _too_many()
         body = await requests.read_body(request, self._most_body, _BODY_SECONDS)
-        document = parse(body)
-        model = self._offers.model(document.get("model"))
-        asked = ModelRequest.of(kind, document, len(body), model)
+        began = self._unpaid.busy()
+        try:
+            document = parse(body)
+            model = self._offers.model(document.get("model"))
+            asked = ModelRequest.of(kind, document, len(body), model)
+        finally:
+            took = self._unpaid.busy() - began + (0 if header is None else _CHECK)
+            self._unpaid.take(took)
         step = _step_of(request, asked)
         ceiling = asked.ceiling(model, step)
         terms = self._offers.terms(ceiling)
         url = self._offers.url + PATHS[kind]
-        header = request.headers.get(SIGNATURE_HEADER)
         if header is None:
             await held.aclose()
             return _pay(Required((terms,), url, _DESCRIPTION))
@@ -134,6 +144,7 @@ class InferenceRoutes:
             self._check_place(model.name)  # others came while the deposit was on its way
             self._hold_place(model.name, held)
             row = await self._cashier.open(payment, ceiling)
+            self._unpaid.take(-took)
         except PaymentUnfit as error:
             await held.aclose()
             if payment is not None:
@@ -161,7 +172,7 @@ class InferenceRoutes:
                 limit=self._most_body,
             )
         if self._bytes + size > _BODIES:
-            raise Refused(Code.SERVER_BUSY, "too many requests at once; try later")
+            raise _too_many()
         self._bytes += size
         held.callback(self._give_bytes, size)
 
@@ -245,6 +256,10 @@ class InferenceRoutes:
             for model in self._offers.models.values()
         ]
         return JSONResponse({"object": "list", "data": rows})
+
+
+def _too_many() -> Refused:
+    return Refused(Code.SERVER_BUSY, "too many requests at once; try later")
 
 
 def _step_of(request: Request, asked: ModelRequest) -> int | None:

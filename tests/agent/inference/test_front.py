@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from provider_agent.modules.inference.unpaid import UnpaidTime
 from teraproof.protocol import inference, x402
 from teraproof.protocol.channels import channel_id
 from teraproof.protocol.payments import Kind, Payment
@@ -201,6 +202,33 @@ def test_what_is_not_sold__is_refused_by_its_name(
     assert answer.status_code == 422
     error = answer.json()["error"]
     assert (error["code"], error["details"]["field"]) == ("request_unfit", field)
+
+
+def test_strangers__use_up_their_time__payers_of_known_channels_go_on(rig: Rig) -> None:
+    """A request is read before it is paid for; who has paid does not wait for those who do not."""
+    known, other, terms = rig.fund(), new_wallet(rig, salt=1), rig.terms()
+    left = rig.front._routes._unpaid
+    left.take(10**6)
+    assert rig.ask(None).json()["error"]["code"] == "server_busy"
+    assert rig.ask(other.pay(terms.amount, terms)).json()["error"]["code"] == "server_busy"
+    forged = replace(known.pay(terms.amount, terms), voucher=other.pay(terms.amount).voucher)
+    assert rig.ask(forged).json()["error"]["code"] == "server_busy"
+    assert rig.ask(known.pay(terms.amount, terms)).status_code == 200
+    left.take(-(10**6))
+    assert rig.ask(None).status_code == 402
+
+
+def test_time_of_strangers__comes_back_and_a_payer_takes_none_of_it(rig: Rig) -> None:
+    now = [0.0]
+    left = UnpaidTime(clock=lambda: now[0])
+    left.take(3.0)
+    assert [left.is_used_up for now[0] in (0.0, 5.0)] == [True, False]
+    wallet, terms = rig.fund(), rig.terms()
+    used = rig.front._routes._unpaid
+    used._clock = lambda: now[0]
+    used._at, before = now[0], used._left
+    assert rig.ask(wallet.pay(terms.amount, terms)).status_code == 200
+    assert used._left == pytest.approx(before)
 
 
 def test_an_unknown_model__is_refused_with_those_on_offer(rig: Rig) -> None:
