@@ -123,7 +123,7 @@ class InferenceSettings(Section):
     answer_mb: int = Field(default=16, ge=1, le=1_024)
     """Longest answer of a model's server."""
     step_wait: Annotated[int, Unit("seconds")] = Field(default=30, ge=1, le=600)
-    """How long a stream waits for the voucher of its next step."""
+    """How long a stream waits for the voucher of its next step, and four times that for all."""
     deposit_wait: Annotated[int, Unit("seconds")] = Field(default=120, ge=1, le=600)
     """How long a request waits for its deposit to be confirmed."""
     first_wait: Annotated[int, Unit("seconds")] = Field(default=120, ge=1, le=3_600)

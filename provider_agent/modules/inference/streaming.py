@@ -26,6 +26,8 @@ from teraproof.protocol.inference import DONE, SignedReceipt
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 4  # waits for a voucher that one stream may take up altogether
+
 
 class Steps:
     """The steps of a stream: when the next one begins, a voucher has to cover it.
@@ -35,6 +37,7 @@ class Steps:
 
     def __init__(self, bill: Bill, size: int, wait: float) -> None:
         self._bill, self._size, self._wait = bill, size, wait
+        self._left = _PATIENCE * wait  # seconds
         self.end = size
         self._raised = asyncio.Event()
 
@@ -49,13 +52,21 @@ class Steps:
         return min(self.end + self._size, self._bill.asked.limit)
 
     async def go_on(self, prompt: int | None) -> None:
-        """Wait until the next step is paid. Refused when no voucher comes."""
+        """Wait until the next step is paid. Refused when no voucher comes, or when the payer has
+        waited at every step until it has held the stream for too long.
+        """
         wanted = self._bill.needed(prompt, self.next_end)
+        if self._bill.voucher >= wanted:
+            self.end = self.next_end
+            return
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout(max(0.0, min(self._wait, self._left))):
                 while self._bill.voucher < wanted:
                     self._raised.clear()
                     await self._raised.wait()
+            self._left -= clock() - began
         except TimeoutError:
             raise Refused(
                 Code.STREAM_UNPAID,

@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,7 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from provider_agent.modules.inference.streaming import Steps
+from teraproof.errors import Refused
 from teraproof.protocol import inference, x402
+from teraproof.protocol.errors import Code
 from teraproof.protocol.inference import DONE, PATHS, Receipt, SignedReceipt, Transcript
 from tests.agent.api_rig import wait_until
 from tests.agent.inference.parts import CHAIN, OPERATOR
@@ -233,6 +237,29 @@ def test_steps__without_the_next_voucher_the_stream_ends_once(tmp_path: Path) ->
         # What was served beyond the vouchers: nothing.
         assert rig.offer.models[0].prices.cost(said.prompt_tokens, len(pieces)) <= terms.amount
         assert not wallet.row.is_open
+
+
+def test_steps__a_payer_that_lets_each_one_wait__does_not_hold_the_stream_for_ever() -> None:
+    """Each voucher comes in time. All the waiting together has an end, too."""
+    bill: Any = SimpleNamespace(
+        voucher=0, asked=SimpleNamespace(limit=10**6), needed=lambda prompt, end: end
+    )
+
+    async def late(steps: Steps) -> None:
+        await asyncio.sleep(0.05)
+        steps.raised(steps.next_end)
+
+    async def work() -> int:
+        steps = Steps(bill, 1, 0.5)
+        for number in range(400):
+            try:
+                await asyncio.gather(steps.go_on(None), late(steps))
+            except Refused as refused:
+                assert refused.code is Code.STREAM_UNPAID
+                return number
+        return 400
+
+    assert 0 < asyncio.run(work()) < 400
 
 
 def test_vouchers__show_a_channel_to_its_payer_and_to_nobody_else(rig: Rig) -> None:
