@@ -93,6 +93,22 @@ def test_deposits__of_a_channel_that_brings_nothing__end_after_a_few(
         rig.payer().open(USD)
 
 
+def test_deposits__held_for_strangers__not_for_channels_that_have_paid(rig: ChannelRig) -> None:
+    """Whoever makes twenty deposits fail on chain stops newcomers for a day, and no customer."""
+    payer = rig.payer().open(USD)
+    payer.serve(1_000)
+    deposits = rig.side._deposits
+    deposits._lost.extend([deposits._clock()] * 20)
+    stranger = rig.payer()
+    asked = stranger.deposit(USD)
+    payer.open(USD)
+    assert (stranger.state(asked), deposits.held) == (Asked.NEW, True)
+    deposits._losers.append(payer.channel)
+    again = payer.deposit(USD)
+    rig.cycle(3)
+    assert payer.state(again) is Asked.NEW
+
+
 def state_of_refund(rig: ChannelRig, payer: Payer) -> Asked | None:
     found = rig.book.refund(payer.channel)
     return None if found is None else found.state

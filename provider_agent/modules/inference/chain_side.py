@@ -118,7 +118,7 @@ class ChainSide:
 
     def _check_deposits(self) -> Check:
         held = self._deposits.held
-        line = "none is sent: too many have failed on chain within a day" if held else ""
+        line = "newcomers get none: too many have failed on chain within a day" if held else ""
         return Check("deposits", not held, line)
 
     def tidy(self, now: int) -> None:

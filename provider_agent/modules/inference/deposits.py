@@ -64,6 +64,7 @@ class Deposits:
         self._visitors, self._attempts, self._operator = visitors, attempts, operator
         self._costs, self._can_pay, self._clock = costs, can_pay, clock
         self._lost: deque[float] = deque(maxlen=_MOST_LOST)
+        self._losers: deque[bytes] = deque(maxlen=_MOST_LOST)  # whose channels those were
         #: How many have ended, by how.
         self.ended: Counter[str] = Counter()
         #: How many wait.
@@ -71,7 +72,7 @@ class Deposits:
 
     @property
     def held(self) -> bool:
-        """Whether no more are sent, because too many have failed on chain."""
+        """Whether strangers' are not sent, because too many have failed on chain."""
         full = len(self._lost) == _MOST_LOST
         return full and self._clock() - self._lost[0] < _DAY
 
@@ -97,11 +98,17 @@ class Deposits:
                 self._refuse(row, Fault.DEPOSIT_TRANSACTION)
                 continue
             is_full = sent.total() >= _MOST_SENT or sent[row.config.payer] >= _OF_ONE
-            if is_full or self.held or not self._can_pay() or trials >= _TRIALS or not time_left():
+            is_held = self.held and not self._has_paid(row.channel)
+            if is_full or is_held or not self._can_pay() or trials >= _TRIALS or not time_left():
                 continue
             trials += 1
             if self._try(row):
                 sent[row.config.payer] += 1
+
+    def _has_paid(self, channel: bytes) -> bool:
+        """Whether a channel has brought a deposit's gas. Strangers' failures do not stop it."""
+        row = None if channel in self._losers else self._book.channel(channel)
+        return row is not None and row.charged > 0 and row.charged >= self._costs.of(DEPOSIT_GAS)
 
     def _is_earned(self, channel: bytes) -> bool:
         """Whether a channel has brought what its deposits have cost, as far as it has to."""
@@ -167,6 +174,7 @@ class Deposits:
             return
         if made[-1].mined is not None and made[-1].mined.status != 1:
             self._lost.append(self._clock())
+            self._losers.append(row.channel)
             log.warning("deposit %s failed on chain", row.name[:12])
         self._refuse(row, Fault.DEPOSIT_TRANSACTION)
 
