@@ -19,13 +19,13 @@ import httpx
 from teraproof.errors import LocalError, Refused
 from teraproof.gateway import bodies
 from teraproof.gateway.ask import Ask, Sent
-from teraproof.gateway.bill import Bill
+from teraproof.gateway.bill import Bill, book_late
 from teraproof.gateway.faults import HostFailed, failure, within
 from teraproof.gateway.keys import Keys, Reservation
 from teraproof.gateway.ledger import Channel
 from teraproof.gateway.purse import Purse, terms_of
 from teraproof.gateway.ranking import Candidate
-from teraproof.gateway.receipts import Asked, Dishonest, check_base
+from teraproof.gateway.receipts import Asked, Dishonest, check_base, check_late
 from teraproof.gateway.settings import RouteSettings
 from teraproof.gateway.sse import DONE, Event, Reader
 from teraproof.protocol.errors import Code, one_line
@@ -36,6 +36,7 @@ from teraproof.protocol.inference import (
     VOUCHERS_PATH,
     SignedReceipt,
 )
+from teraproof.protocol.payments import Payment
 from teraproof.protocol.x402 import (
     REQUIRED_HEADER,
     RESPONSE_HEADER,
@@ -239,6 +240,8 @@ class Attempt:
         means, amount = self._means, self._first
         self._bill = Bill(means.purse.ledger.store, means.keys, self._asked, self._kind, reserved)
         channel = self._bill.channel = await self._take_channel()
+        if channel.unclear:
+            await self._ask_late(channel)
         for _ in range(_ROUNDS):
             response = await self._send(channel, amount, terms_of(self.host, amount))
             await self._was_settled(response, channel)
@@ -373,7 +376,11 @@ class Attempt:
         payment = await self._means.purse.step(channel, target, self.bill.shown)
         if payment is None:
             return
-        client, size = self._means.client, 0
+        await self._tell(payment)
+
+    async def _tell(self, payment: Payment) -> bytes:
+        """Bring a voucher. The answer's body; nothing where it is none that we read."""
+        client, body = self._means.client, bytearray()
         request = client.build_request(
             "POST",
             self.host.url + VOUCHERS_PATH,
@@ -389,15 +396,31 @@ class Attempt:
             async with within(_VOUCHER_SECONDS):
                 answer = await client.send(request, stream=True)
                 async with contextlib.aclosing(answer):
-                    async for piece in answer.aiter_raw():  # so that the connection stays good
-                        size += len(piece)
-                        if size > _MOST_ERROR:
-                            break
+                    async for piece in answer.aiter_raw():
+                        body += piece
+                        if len(body) > _MOST_ERROR:
+                            return b""
         except LocalError as error:
             log.info("%s: a voucher did not arrive (%s)", self.host.url, error)
-            return
+            return b""
         if answer.status_code >= 300:
             log.info("%s: a voucher was answered with %d", self.host.url, answer.status_code)
+            return b""
+        return bytes(body)
+
+    async def _ask_late(self, channel: Channel) -> None:
+        """Ask for the receipt of the channel's last request, which never came. Dishonest."""
+        found = bodies.document(await self._tell(self._means.purse.again(channel)))
+        if found is None or found.get("open") is not False or "receipt" not in found:
+            return  # it says nothing, or that the request still runs
+        try:
+            receipt = SignedReceipt.from_json(found)
+        except LocalError:
+            return
+        if receipt.receipt.number == channel.number:
+            return  # it has charged for nothing since
+        check_late(receipt, self.host, channel)
+        await book_late(self._means.purse.ledger.store, self._means.keys, channel, receipt)
 
     # ------------------------------------------------------------------ the end
 

@@ -15,6 +15,8 @@ from teraproof.gateway.receipts import Asked, Dishonest, check
 from teraproof.gateway.store import Store
 from teraproof.protocol.inference import SignedReceipt
 
+_DAY = 86_400
+
 
 @dataclass
 class Timing:
@@ -33,6 +35,29 @@ class Timing:
     def writing(self) -> float:
         """Seconds from the first content to the end."""
         return self.ended - self.content if self.content else 0.0
+
+
+async def book_late(store: Store, keys: Keys, channel: Channel, receipt: SignedReceipt) -> None:
+    """Book what a request has cost whose receipt comes only now. The receipt was checked, and
+    nobody else uses the channel.
+    """
+    day, late = int(time.time()) // _DAY, receipt.receipt.cumulative - channel.charged
+
+    def write(db: sqlite3.Connection) -> str | None:
+        payer = activity.unclear_of(db, channel.id)
+        rows.keep_receipt(db, channel.id, receipt)
+        rows.keep(db, channel.id, unclear=0)
+        if payer is None:
+            return None
+        activity.charge_late(db, *payer, day, late)
+        return payer[1]
+
+    payer = await store.write(write)
+    channel.charged, channel.unclear, channel.stated = receipt.receipt.cumulative, 0, 0
+    channel.number, channel.receipt = receipt.receipt.number, receipt
+    if payer is not None:
+        keys.unclear(payer, channel.id, 0)
+        keys.charge_late(payer, day, late)
 
 
 class Bill:

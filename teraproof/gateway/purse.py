@@ -345,6 +345,13 @@ class Purse:
         voucher, _ = await self._voucher(channel, target, write)
         return Payment(Kind.VOUCHER, channel.config, voucher, url=channel.url)
 
+    def again(self, channel: Channel) -> Payment:
+        """The last voucher once more: it gives nothing that the provider has not."""
+        message = Voucher(channel.id, channel.signed)
+        signature = self._sign(channels_domain(channel.chain_id), message)
+        voucher = SignedVoucher(channel.id, channel.signed, signature)
+        return Payment(Kind.VOUCHER, channel.config, voucher, url=channel.url)
+
     async def _voucher(
         self, channel: Channel, target: int, also: Callable[[sqlite3.Connection], int] | None
     ) -> tuple[SignedVoucher, int]:

@@ -76,6 +76,20 @@ def check(
         raise Dishonest(f"receipt: {said.cumulative} units are above the voucher")
 
 
+def check_late(receipt: SignedReceipt, host: Host, channel: Channel) -> None:
+    """Dishonest unless a host's last receipt of a channel can be that of the request whose receipt
+    never came. What was asked is not known any more, so its voucher bounds what it costs.
+    """
+    said = receipt.receipt
+    try:
+        receipt.check(receipt_domain(channel.chain_id, host.offer.channels), host.operator)
+    except LocalError as error:
+        raise Dishonest(str(error)) from None
+    if said.channel != channel.id or not channel.number < said.number <= _MOST_NUMBER:
+        raise Dishonest("receipt: it is not of the request that was asked about")
+    check_base(said.cumulative, channel)
+
+
 def check_base(base: int, channel: Channel) -> None:
     """Dishonest unless a channel can stand at `base` before a request."""
     most = channel.charged + channel.unclear

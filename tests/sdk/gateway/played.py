@@ -99,6 +99,8 @@ class Habit:
     floods_vouchers: bool = False
     """Never ends its answer to a voucher."""
     last_word: str = ""
+    remembers: bool = False
+    """Writes a receipt for a stream that breaks off, and shows its last one."""
 
 
 @dataclass
@@ -111,6 +113,7 @@ class Kept:
     signature: bytes = b""
     number: int = 0
     busy: bool = False
+    receipt: SignedReceipt | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -244,6 +247,8 @@ class Played:
         payment = Payment.decode(request.headers[SIGNATURE_HEADER])
         channel = self._check(payment)
         kept = self.book.get(channel)
+        if kept is not None and not kept.busy and kept.receipt and self.habit.remembers:
+            return JSONResponse({"open": False, **kept.receipt.to_json()})
         if kept is None or not kept.busy:
             return JSONResponse({"error": {"message": "no stream"}}, 409)
         if payment.voucher.amount < kept.signed or payment.voucher.amount > kept.balance:
@@ -374,7 +379,8 @@ class Answering:
         if habit.receipt == "forged":
             operator = Account.create()
         self.kept.charged = base + charged
-        return SignedReceipt.make(receipt_domain(CHAIN), made, operator)
+        self.kept.receipt = SignedReceipt.make(receipt_domain(CHAIN), made, operator)
+        return self.kept.receipt
 
     async def json(self, headers: dict[str, str]) -> Response:
         habit = self.provider.habit
@@ -434,6 +440,8 @@ class Answering:
         await asyncio.sleep(habit.first_wait)
         for number in range(count):
             if habit.dies_at == number:
+                if habit.remembers:
+                    self.receipt(transcript.digest(), number, base)
                 raise ConnectionResetError
             if habit.errors_at == number:
                 receipt = self.receipt(transcript.digest(), number, base)

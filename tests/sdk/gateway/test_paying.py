@@ -208,6 +208,42 @@ def test_request_without_a_receipt__may_be_charged_once_and_is_booked_when_it_sh
     run(work())
 
 
+def test_receipt_that_was_lost__is_asked_for_before_the_channel_pays_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        with Played(habit=Habit(words=20, dies_at=10, remembers=True)) as one:
+            async with running(tmp_path, [one], route=QUIET) as rig:
+                await rig.words()
+                (key,) = rig.gateway.relay.means.keys.every()
+                assert one.charged > 0 == total(rig)
+                assert sum(key.unclear.values()) > 0
+                one.habit = Habit(status=400, remembers=True)
+                await rig.chat()  # refused, and nothing is charged for it
+                (channel,) = rig.gateway.relay.means.purse.ledger.channels.values()
+                assert channel.charged == one.charged
+                assert [int(row["cost"]) for row in rig.rows()] == [one.charged, 0]
+                assert sum(key.spent.values()) == one.charged
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("lie", "price"), [("forged", (1_000_000, 2_000_000, 0)), ("jumped", (0, 1, 1_000))]
+)
+def test_lost_receipt_that_does_not_hold__is_a_lie(
+    lie: str, price: tuple[int, int, int], tmp_path: Path
+) -> None:
+    async def work() -> None:
+        habit = Habit(words=64, dies_at=63, remembers=True, receipt=lie)
+        with Played(price=price, habit=habit) as one:
+            async with running(tmp_path, [one], route=QUIET) as rig:
+                await rig.words()
+                one.habit = Habit(remembers=True)
+                assert (await rig.chat()).status_code == 502
+                assert one.owner in rig.gateway.hosts.dropped
+
+    run(work())
+
+
 def test_second_request_in_a_row_without_a_receipt__ends_the_use_of_the_channel(
     tmp_path: Path,
 ) -> None:
