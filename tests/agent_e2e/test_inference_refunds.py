@@ -109,6 +109,16 @@ def test_deposits__held_for_strangers__not_for_channels_that_have_paid(rig: Chan
     assert payer.state(again) is Asked.NEW
 
 
+def test_chain_not_seen_for_a_quarter_of_the_delay__blind_until_the_next_cycle(
+    rig: ChannelRig,
+) -> None:
+    assert not rig.side.is_blind
+    rig.side._seen -= DAY / 4
+    assert rig.side.is_blind
+    rig.cycle()
+    assert not rig.side.is_blind
+
+
 def state_of_refund(rig: ChannelRig, payer: Payer) -> Asked | None:
     found = rig.book.refund(payer.channel)
     return None if found is None else found.state

@@ -60,9 +60,12 @@ class Cashier:
         max_deposits: int,
         deposit_wait: float,
         clock: Callable[[], float] = time.time,
+        is_blind: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_blind` says that withdrawals may have begun of which nothing is known here."""
         self._book, self._journal, self._offers = book, journal, offers
         self._max_deposits, self._wait, self._clock = max_deposits, deposit_wait, clock
+        self._is_blind = is_blind
         self._domain = channels_domain(offers.payee.chain_id)
         self._depositing: Counter[str] = Counter()
 
@@ -79,6 +82,8 @@ class Cashier:
         """Open a request on a payment that `deposit` has checked. PaymentUnfit; then nothing is
         open.
         """
+        if self._is_blind():
+            raise PaymentUnfit(Fault.STATE_UNAVAILABLE, "the chain is not seen here; try later")
         return await self._journal.run(
             self._book.begin, payment.voucher, ceiling, self._offers.max_unclaimed
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from provider_agent.core.feed import Followed, Source
@@ -94,6 +95,7 @@ class ChainSide:
             settling=self._settling,
         )
         self._metrics = ChainMetrics(context.metrics)
+        self._seen, self._patience = time.monotonic(), wanted.withdraw_delay / 4  # seconds
 
     def contracts(self) -> Sequence[Source]:
         """Deposits, claims and withdrawals happen there."""
@@ -111,6 +113,12 @@ class ChainSide:
     def reconcile(self, cycle: Cycle) -> None:
         """See the duty. Raises ChainError."""
         self._duty.reconcile(cycle)
+        self._seen = time.monotonic()
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the chain was not seen for so long that payers may soon have withdrawn."""
+        return time.monotonic() - self._seen > self._patience
 
     def checks(self) -> Sequence[Callable[[], Check]]:
         """Its part of the readiness report."""

@@ -58,6 +58,7 @@ class Front:
         files: int,
         origins: Sequence[str] = (),
         proxies: Sequence[str] = (),
+        is_blind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._public_url, self._settings = public_url, settings
         self._upstreams = Upstreams(settings)
@@ -69,6 +70,7 @@ class Front:
             offers,
             max_deposits=settings.max_deposits,
             deposit_wait=float(settings.deposit_wait),
+            is_blind=is_blind,
         )
         desk = Desk(
             book, self._journal, receipt_domain(payee.chain_id), key.account, payee.chain_id
@@ -157,8 +159,12 @@ def _with_document(operations: Sequence[Operation]) -> list[Operation]:
     return found
 
 
-def make_front(context: Context, book: ChannelBook, money: Money) -> Front:
-    """The front of an agent. Raises KeyFileError."""
+def make_front(
+    context: Context, book: ChannelBook, money: Money, *, is_blind: Callable[[], bool]
+) -> Front:
+    """The front of an agent. `is_blind` says that the chain was not seen for long. Raises
+    KeyFileError.
+    """
     settings, standing = context.settings, context.standing
     wanted, api = settings.section(InferenceSettings), settings.api
 
@@ -182,4 +188,5 @@ def make_front(context: Context, book: ChannelBook, money: Money) -> Front:
         files=open_files(),
         origins=api.allowed_origins,
         proxies=api.trusted_proxies,
+        is_blind=is_blind,
     )

@@ -41,7 +41,7 @@ class InferenceModule(Module):
         money.pay.keep(context.store, self.name)
         self._chain = ChainSide(context, self._book, money)
         self._tidied = 0.0
-        self._front = make_front(context, self._book, money)
+        self._front = make_front(context, self._book, money, is_blind=lambda: self._chain.is_blind)
 
     @classmethod
     def build(cls, context: Context) -> Self | None:

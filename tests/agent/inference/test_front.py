@@ -231,6 +231,18 @@ def test_time_of_strangers__comes_back_and_a_payer_takes_none_of_it(rig: Rig) ->
     assert used._left == pytest.approx(before)
 
 
+def test_chain_not_seen_for_long__nothing_is_served_on_credit(rig: Rig) -> None:
+    """Payers may have withdrawn meanwhile, and nothing could be claimed."""
+    wallet, terms = rig.fund(), rig.terms()
+    cashier = rig.front._routes._cashier
+    cashier._is_blind = lambda: True
+    answer = rig.ask(wallet.pay(terms.amount, terms))
+    assert required(answer).error == x402.Fault.STATE_UNAVAILABLE
+    assert rig.server.asked == [] and not wallet.row.is_open
+    cashier._is_blind = lambda: False
+    assert rig.ask(wallet.pay(terms.amount, terms)).status_code == 200
+
+
 def test_an_unknown_model__is_refused_with_those_on_offer(rig: Rig) -> None:
     answer = rig.ask(None, model="other")
     assert answer.status_code == 404
