@@ -56,6 +56,9 @@ _REFUSAL_SECONDS = 5.0  # for an answer that the request is wrong, or the host b
 _ERROR_SECONDS = 10.0  # for the body of an error
 _OVER_SECONDS = 5.0  # for the end of a stream behind its last event
 _MOST_ERROR = 64 << 10  # bytes of an error's body
+_LONG = ("logprobs", "top_logprobs", "include", "echo")  # fields that ask for more than text
+_FRAME = 1 << 20  # bytes of an answer in addition to its text
+_BYTES_OF_TOKEN = 256  # many times what one has on average
 _KEPT = 256 << 10  # bytes of an answer that are kept for comparisons
 _MOST_HELD = 16_384  # events that wait here: for content, or for the last receipt
 _MORE_RECEIPTS = 4  # than steps: the last one, and what an error may add
@@ -131,9 +134,7 @@ class Attempt:
     async def json(self, reserved: Reservation) -> bytes:
         """The answer's body, with `usage.cost`. HostFailed, RequestRefused, Dishonest, Refused."""
         response = await self._paid(reserved)
-        body = await self._read(
-            response, self._limits.max_answer_bytes, self._limits.answer_seconds
-        )
+        body = await self._read(response, self._most_bytes(), self._limits.answer_seconds)
         bill = self.bill
         bill.timing.content = bill.timing.ended = time.monotonic()
         said = response.headers.get(RECEIPT_HEADER)
@@ -147,6 +148,14 @@ class Attempt:
         if document is None:
             raise HostFailed("its answer is not a JSON object")
         return bodies.dump(bodies.with_cost(document, self.cost, self.host.owner))
+
+    def _most_bytes(self) -> int:
+        """Of an answer in one piece: it is kept whole, so its tokens bound its length."""
+        most, body = self._limits.max_answer_bytes, self.ask.body
+        if self.ask.kind == "embeddings" or any(body.get(name) for name in _LONG):
+            return most
+        # Some kinds repeat the request, where a byte may be escaped to six.
+        return min(most, _FRAME + 6 * len(self.sent.body) + _BYTES_OF_TOKEN * self.sent.read.limit)
 
     async def stream(self, reserved: Reservation) -> AsyncIterator[Piece]:
         """The answer's events. Until the first piece with content a failure costs the client

@@ -80,6 +80,18 @@ def test_refusal_that_takes_long__is_a_failure(
     run(work())
 
 
+def test_answer_longer_than_its_tokens__is_not_kept(tmp_path: Path) -> None:
+    async def work() -> None:
+        bloated = Habit(last_word="x" * (2 << 20))
+        with Played(price=CHEAP, habit=bloated) as bad, Played(price=DEAR) as good:
+            async with running(tmp_path, [bad, good], route=QUIET) as rig:
+                answer = await rig.chat(max_tokens=12)
+                assert answer.headers["teraproof-provider"] == good.owner
+                assert "too long" in rig.rows()[0]["why"]
+
+    run(work())
+
+
 def test_events_behind_the_usage__are_not_kept_without_end(tmp_path: Path) -> None:
     async def work() -> None:
         with Played(habit=Habit(ends_with=EMPTY)) as bad:
