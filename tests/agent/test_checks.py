@@ -196,7 +196,9 @@ def test_startup__database_of_this_agent(tmp_path: Path, anvil: Anvil) -> None:
     settings.agent.data_dir.mkdir()
     open_store(settings.agent.data_dir / "agent.sqlite").close()
     found = {finding.name: finding for finding in startup(settings)}
-    assert found["database"].line == "agent.sqlite, core3-disputes3-jobs7-leases2-proofs1"
+    assert (
+        found["database"].line == "agent.sqlite, core3-disputes3-inference2-jobs7-leases2-proofs1"
+    )
 
 
 def test_startup__data_directory_is_a_file(tmp_path: Path, anvil: Anvil) -> None:

@@ -59,7 +59,7 @@ for f in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0" \
     "nvidia0 1 3" "nvidiactl 1 3" "nvidia-uvm 1 3" "nvidia-uvm-tools 1 3"
 do mknod -m 666 "$1/dev/${f%% *}" c ${f#* }; done
 for node in $2; do rm "$1/dev/$node"; done
-for n in 0 1 2 3 4 5 6 7; do mknod "$1/dev/loop$n" b 7 $n; done
+n=0; while [ $n -lt 256 ]; do mknod "$1/dev/loop$n" b 7 $n; n=$((n + 1)); done # others have some
 mknod "$1/dev/loop-control" c 10 237
 mkdir "$1/dev/shm" "$1/dev/pts"
 ln -s pts/ptmx "$1/dev/ptmx"; ln -s /proc/self/fd "$1/dev/fd"
