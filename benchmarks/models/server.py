@@ -24,6 +24,7 @@ from benchmarks.models.engine import Engine, EngineError, Run, Settings
 from benchmarks.models.faulty import Faulty
 from benchmarks.models.text import Text
 from benchmarks.models.vocabulary import Vocabulary, entry, of_weights
+from teraproof import nesting
 
 #: The largest body of a request, texts of one embedding request, and requests that wait.
 LARGEST, BATCH, WAITING = 2**20, 64, 64
@@ -294,6 +295,6 @@ async def _body(request: HttpRequest) -> Any:
         if len(data) > LARGEST:
             raise BadRequest(f"the body is larger than {LARGEST} bytes")
     try:
-        return json.loads(data)
+        return nesting.loads(bytes(data))
     except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
