@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from scripts.market.command import LocalCommand
-from teraproof.errors import WrongInput
 
 
 @click.command(cls=LocalCommand)
@@ -26,16 +25,11 @@ from teraproof.errors import WrongInput
 def cli(provider: Any, keep: Path | None) -> None:
     """Show proof, job, reward and the unhappy path on a local chain."""
     from scripts.market.accounts import load
-    from scripts.market.network import connect
+    from scripts.market.network import connect_local
     from scripts.market.stage import Stage
     from scripts.market.story import tell
 
-    chain = connect(provider)
-    if not chain.is_local:
-        raise WrongInput(
-            f"the demo moves time and uses keys that everybody knows; chain {chain.chain_id} is "
-            "not a local one. For a test net: ape run deploy, provider, job"
-        )
+    chain = connect_local(provider, ". For a test net: ape run deploy, provider, job")
     deployer, owner, tenant = (load(f"TEST::{n}", chain, provider) for n in range(3))
     with tempfile.TemporaryDirectory(prefix="teraproof-demo-") as temporary:
         home = (keep or Path(temporary)).absolute()

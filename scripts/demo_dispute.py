@@ -15,7 +15,7 @@ import click
 
 from scripts.market.command import LocalCommand
 from scripts.market.court_cast import CAPABILITY, PROVIDER, TENANT, Player, Plot
-from teraproof.errors import CommandError, WrongInput
+from teraproof.errors import CommandError
 
 
 @click.command(cls=LocalCommand)
@@ -39,15 +39,10 @@ def cli(provider: Any, seed: int, liar: str | None, appeal: bool | None, keep: P
     """Show a dispute on a local chain: who lied is found, and pays."""
     from scripts.market.accounts import load
     from scripts.market.court_story import tell
-    from scripts.market.network import connect
+    from scripts.market.network import connect_local
     from scripts.market.stage import Stage
 
-    chain = connect(provider)
-    if not chain.is_local:
-        raise WrongInput(
-            f"the demo moves time and uses keys that everybody knows; chain {chain.chain_id} is "
-            "not a local one"
-        )
+    chain = connect_local(provider)
     plot = Plot.of(seed, liar, appeal)
     deployer, owner, tenant, *others = (
         load(f"TEST::{number}", chain, provider) for number in range(3 + len(plot.seats))

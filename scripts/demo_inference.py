@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from scripts.market.command import LocalCommand
-from teraproof.errors import WrongInput
 
 
 @click.command(cls=LocalCommand)
@@ -28,15 +27,10 @@ def cli(provider: Any, keep: Path | None) -> None:
     from scripts.market.accounts import load
     from scripts.market.inference_cast import PARTS, Host, digest, servers, settings
     from scripts.market.inference_story import tell
-    from scripts.market.network import connect
+    from scripts.market.network import connect_local
     from scripts.market.stage import Stage
 
-    chain = connect(provider)
-    if not chain.is_local:
-        raise WrongInput(
-            f"the demo moves time and uses keys that everybody knows; chain {chain.chain_id} is "
-            "not a local one"
-        )
+    chain = connect_local(provider)
     deployer, tenant, *owners = (load(f"TEST::{n}", chain, provider) for n in range(2 + len(PARTS)))
     with tempfile.TemporaryDirectory(prefix="teraproof-demo-") as temporary:
         home = (keep or Path(temporary)).absolute()

@@ -22,3 +22,14 @@ def connect(provider: Any) -> Chain:
     # The node itself is asked: for a local network Ape answers from its settings.
     chain_id = int(provider.make_request("eth_chainId", []), 16)
     return chain_at(str(url), chain_id, choice, int(network.required_confirmations or 0))
+
+
+def connect_local(provider: Any, instead: str = "") -> Chain:
+    """`connect` for a demo. WrongInput on a chain that is not a local one; `instead` says more."""
+    chain = connect(provider)
+    if not chain.is_local:
+        raise WrongInput(
+            f"the demo moves time and uses keys that everybody knows; chain {chain.chain_id} is "
+            f"not a local one{instead}"
+        )
+    return chain

@@ -39,26 +39,30 @@ class Line(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request. Raises httpx's errors, and LocalError where it may not go there."""
         assert isinstance(request.stream, httpx.SyncByteStream)  # of a client that is not async
-        asked = httpcore.Request(
-            request.method,
-            httpcore.URL(
-                scheme=request.url.raw_scheme,
-                host=request.url.raw_host,
-                port=request.url.port,
-                target=request.url.raw_path,
-            ),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
         with faults():
-            answer = self._pool.handle_request(asked)
+            answer = self._pool.handle_request(below(request))
         return httpx.Response(
             answer.status,
             headers=answer.headers,
             stream=_Body(answer),
             extensions=dict(answer.extensions),
         )
+
+
+def below(request: httpx.Request) -> httpcore.Request:
+    """A request of httpx as httpcore sends it."""
+    return httpcore.Request(
+        request.method,
+        httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        ),
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions=request.extensions,
+    )
 
 
 class _Body(httpx.SyncByteStream):

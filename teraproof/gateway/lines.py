@@ -16,7 +16,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from teraproof.client.line import faults
+from teraproof.client.line import below, faults
 from teraproof.connections import Resolve, trusted
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
@@ -108,20 +108,8 @@ class Lines(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request. Raises httpx's errors, and LocalError."""
         assert isinstance(request.stream, httpx.AsyncByteStream)  # of an async client
-        asked = httpcore.Request(
-            request.method,
-            httpcore.URL(
-                scheme=request.url.raw_scheme,
-                host=request.url.raw_host,
-                port=request.url.port,
-                target=request.url.raw_path,
-            ),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
         with faults():
-            answer = await self._pool.handle_async_request(asked)
+            answer = await self._pool.handle_async_request(below(request))
         return httpx.Response(
             answer.status,
             headers=answer.headers,
