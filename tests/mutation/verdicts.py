@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of mutants from runs before, so that a run that was stopped goes on.
+"""What is known of mutants from runs before, so that a run that was stopped goes on, wherever it is
+made: the verdicts are a part of the repository.
 
 A mutant is known by what its function says to the compiler with the bug in it: comments, docstrings
 and layout may change. One that was killed stays killed while that stays as it is: a full run takes
@@ -18,7 +19,8 @@ from tests.mutation.mutants import CONTRACTS, ROOT, Mutant
 from tests.mutation.words import Words, words_of
 
 RECORDS = ROOT / ".build" / "mutation"
-VERDICTS = "verdicts-by-code.jsonl"
+KEPT = Path(__file__).parent
+VERDICTS = "verdicts.jsonl"
 
 
 def fingerprint(*folders: Path) -> str:
@@ -42,7 +44,7 @@ class Verdicts:
     """A file with one line a verdict: file, the code with the bug, verdict, and all sources."""
 
     def __init__(
-        self, lasting: Collection[str], folder: Path = RECORDS, tests: Collection[str] = ()
+        self, lasting: Collection[str], folder: Path = KEPT, tests: Collection[str] = ()
     ) -> None:
         self._now = of_everything(tests)
         self._path = folder / VERDICTS
