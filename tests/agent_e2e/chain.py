@@ -287,15 +287,21 @@ def until(look: Callable[[], Any], what: str, seconds: float) -> Any:
 
 
 @contextlib.contextmanager
-def mining(anvil: Anvil, every: float = 0.3, seconds: int = 4) -> Iterator[None]:
+def mining(
+    anvil: Anvil,
+    every: float = 0.3,
+    seconds: int = 4,
+    until: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """Mine a block `every` so often, each `seconds` after the last on the chain's clock.
 
-    Transactions wait for their block, as on a real chain, and windows pass quickly.
+    Transactions wait for their block, as on a real chain, and windows pass quickly. There is no
+    further block behind the one that makes `until` true, however late a test looks.
     """
     ended = threading.Event()
 
     def mine() -> None:
-        while not ended.wait(every):
+        while not ended.wait(every) and not until():
             anvil.step(seconds)
 
     anvil.set_automine(False)

@@ -198,10 +198,10 @@ class Courtroom:
     # ------------------------------------------------------------------ time
 
     @contextlib.contextmanager
-    def going(self) -> Iterator[None]:
-        """Let the chain's time pass."""
+    def going(self, until: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Let the chain's time pass, at most up to the block that makes `until` true."""
         try:
-            with mining(self.anvil):
+            with mining(self.anvil, until=until):
                 yield
         finally:
             self.anvil.set_automine(True)

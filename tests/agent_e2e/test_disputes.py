@@ -153,10 +153,13 @@ def test_wrong_jury__the_provider_appeals_and_wins(room: Courtroom) -> None:
     by_hand(room, case, Opinion(Vote.WRONG, b"\1" * 32))
     found = room.look(case)
     assert (found.phase, found.ruling) == (Phase.RULED, Ruling.WRONG)
-    with room.going():
-        room.provider.until(
-            lambda: room.look(case).current.number == 2, "an appeal of the provider's agent", 60
-        )
+
+    def appealed() -> bool:
+        return room.look(case).current.number == 2
+
+    # The block that draws the next jury must still be to come.
+    with room.going(until=appealed):
+        room.provider.until(appealed, "an appeal of the provider's agent", 60)
     # It would draw as well. The jury is to have a quorum: votes of those that sat are nobody's.
     room.provider.kill_agent()
     others = room.draw(case, lambda votes: sum(votes) > APPEAL_PANEL // 2)
