@@ -36,9 +36,7 @@ def test_place__local_chain__is_the_code_of_a_deployed_instance(
         argument = b"" if name == "Channels" else bytes.fromhex(CHANNELS[2:]).rjust(32, b"\0")
         data = (artifacts[name].init_code + argument).hex()
         sent = fresh.rpc("eth_sendTransaction", {"from": sender, "data": "0x" + data})
-        receipt = fresh.receipt(sent)
-        assert receipt is not None
-        assert code_at(fresh, address) == code_at(fresh, receipt["contractAddress"])
+        assert code_at(fresh, address) == code_at(fresh, fresh.wait(sent)["contractAddress"])
 
 
 def test_deploy__local_plan__channels_know_their_own_address(
