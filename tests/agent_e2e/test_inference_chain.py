@@ -120,7 +120,6 @@ def test_deposit__its_payer_moves_the_money_meanwhile__refused_and_counted_as_lo
 ) -> None:
     payer = rig.payer(money=5 * USD)
     rig.anvil.set_automine(False)
-    rig.anvil.set_block_time(0)
     try:
         asked = payer.deposit(5 * USD)
         head = rig.pool.head()
@@ -142,7 +141,6 @@ def test_deposit__its_payer_moves_the_money_meanwhile__refused_and_counted_as_lo
         rig.until(lambda: payer.state(asked) is Asked.REFUSED, "refusal", 10)
     finally:
         rig.anvil.set_automine(True)
-        rig.anvil.set_block_time(1)
     refused = rig.book.deposit(asked.nonce)
     assert refused is not None and refused.reason == Fault.DEPOSIT_TRANSACTION.value
     assert len(rig.side._deposits._lost) == 1
@@ -321,7 +319,6 @@ def test_withdrawal__not_worth_its_gas__not_claimed(market: Deployment, tmp_path
 def test_withdrawal__its_claim_is_stuck__pays_more_until_it_is_in(rig: ChannelRig) -> None:
     payer = rig.payer().open(10 * USD)
     rig.anvil.set_automine(False)
-    rig.anvil.set_block_time(0)
     try:
         payer.serve(USD)
         rig.context.sender._replace_after = 0.0
@@ -349,7 +346,6 @@ def test_withdrawal__its_claim_is_stuck__pays_more_until_it_is_in(rig: ChannelRi
         assert offers == sorted(set(offers)) and len(offers) > 1
     finally:
         rig.anvil.set_automine(True)
-        rig.anvil.set_block_time(1)
     check_accounts(rig, [payer])
 
 
@@ -362,7 +358,6 @@ def test_reorg__a_deposit_is_taken_back_and_comes_again(rig: ChannelRig) -> None
     payer.open(10 * USD)
     depth = rig.anvil.number() - block_of(rig, "deposit") + 1
     rig.anvil.set_automine(False)
-    rig.anvil.set_block_time(0)
     try:
         rig.anvil.reorg(depth)
         rig.anvil.drop_all_transactions()
@@ -370,7 +365,6 @@ def test_reorg__a_deposit_is_taken_back_and_comes_again(rig: ChannelRig) -> None
         rig.until(lambda: payer.on_chain()[0], "deposit", 20)
     finally:
         rig.anvil.set_automine(True)
-        rig.anvil.set_block_time(1)
     rig.until(lambda: payer.row.balance == 10 * USD, "balance")
     assert (rig.sent("deposit"), payer.on_chain()) == (1, (10 * USD, 0))
 
@@ -383,7 +377,6 @@ def test_reorg__a_claim_is_undone_and_comes_again__once(rig: ChannelRig) -> None
     rig.until(lambda: not payer.row.unclaimed, "claim")
     depth = rig.anvil.number() - block_of(rig, "claim") + 1
     rig.anvil.set_automine(False)
-    rig.anvil.set_block_time(0)
     try:
         rig.anvil.reorg(depth)
         rig.anvil.drop_all_transactions()
@@ -391,7 +384,6 @@ def test_reorg__a_claim_is_undone_and_comes_again__once(rig: ChannelRig) -> None
         rig.until(lambda: payer.on_chain()[1], "claim", 20)
     finally:
         rig.anvil.set_automine(True)
-        rig.anvil.set_block_time(1)
     rig.until(lambda: not payer.row.unclaimed, "the book", 20)
     rig.cycle(3)
     assert (rig.sent("claim"), payer.on_chain()) == (1, (10 * USD, USD))
