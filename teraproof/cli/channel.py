@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,18 +59,14 @@ def list_channels(session: Session, config: Path) -> Result:
 @_config
 def refund(session: Session, channels: tuple[str, ...], config: Path) -> Result:
     """Ask the providers for what is left, of all channels or of those named. Costs no gas."""
-    from teraproof.errors import LocalError
+
+    def told(one: Standing, why: str) -> None:
+        session.ui.note(f"{why}; channel withdraw needs nobody")
 
     with _opened(session, config) as found:
         chosen = _with_money(session, found, channels)
         _ask(session, chosen, "Ask the providers for")
-        back, failed = 0, []
-        for one in chosen:
-            try:
-                back += found.refund(one, session.sender, session.ui)
-            except LocalError as error:
-                session.ui.note(f"{error}; channel withdraw needs nobody")
-                failed.append(f"0x{one.channel.id.hex()}")
+        back, failed = _refunded(session, found, chosen, told)
     return {"refunded": str(back), "failed": failed}
 
 
@@ -79,19 +75,15 @@ def refund(session: Session, channels: tuple[str, ...], config: Path) -> Result:
 @_config
 def withdraw(session: Session, channels: tuple[str, ...], config: Path) -> Result:
     """Take back what is left: by a refund, or where the provider gives none, by a transaction."""
-    from teraproof.errors import LocalError
-
     with _opened(session, config) as found:
+
+        def withdrawn(one: Standing, why: str) -> None:
+            session.ui.note(f"{why}; it is withdrawn by a transaction")
+            found.withdraw(one, session.sender, session.ui)
+
         chosen = _with_money(session, found, channels)
         _ask(session, chosen, "Take back")
-        back, begun = 0, []
-        for one in chosen:
-            try:
-                back += found.refund(one, session.sender, session.ui)
-            except LocalError as error:
-                session.ui.note(f"{error}; it is withdrawn by a transaction")
-                found.withdraw(one, session.sender, session.ui)
-                begun.append(f"0x{one.channel.id.hex()}")
+        back, begun = _refunded(session, found, chosen, withdrawn)
     return {"refunded": str(back), "withdrawing": begun}
 
 
@@ -111,6 +103,25 @@ def finalize(session: Session, channels: tuple[str, ...], config: Path) -> Resul
         back = sum(found.finalize(one, session.sender, session.ui) for one in chosen)
     session.ui.step(f"{session.market.show_price(back)} came back")
     return {"withdrawn": str(back)}
+
+
+def _refunded(
+    session: Session,
+    found: Returning,
+    chosen: Sequence[Standing],
+    otherwise: Callable[[Standing, str], None],
+) -> tuple[int, list[str]]:
+    """Ask for refunds; units that came back, and the channels that `otherwise` was called for."""
+    from teraproof.errors import LocalError
+
+    back, left = 0, []
+    for one in chosen:
+        try:
+            back += found.refund(one, session.sender, session.ui)
+        except LocalError as error:
+            otherwise(one, str(error))
+            left.append(f"0x{one.channel.id.hex()}")
+    return back, left
 
 
 def _with_money(session: Session, found: Returning, named: tuple[str, ...]) -> list[Standing]:
