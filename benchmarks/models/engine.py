@@ -56,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is run. Hosts of one model differ in all but the weights."""
+    """How a model is run. Hosts of one model differ in everything but the weights."""
 
     weights: Path
     sequences: int = 4

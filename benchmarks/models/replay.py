@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded answers played again through the gateway's rules, as often as a figure needs."""
+"""Recorded answers played again through the rules of the gateway, for each figure by itself."""
 
 from __future__ import annotations
 

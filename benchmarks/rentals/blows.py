@@ -19,7 +19,7 @@ class Target(StrEnum):
     NODES = "both nodes are killed"
     HANG = "one of two nodes hangs"
     SILENCE = "both nodes hang"
-    PROGRAM = "a container's program is killed, as often as it starts"
+    PROGRAM = "a container's program is killed each time it starts"
     RAY = "Ray on one of two machines is killed"
 
 
