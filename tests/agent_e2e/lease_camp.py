@@ -57,9 +57,10 @@ class Provider:
     def containers(self) -> list[dict[str, Any]]:
         """What its agent has made, as the engine shows it."""
         listed = self.engine.get("/containers/json", all=True)
-        found = [self.engine.get(f"/containers/{one['Id']}/json") for one in listed]
+        found = [self.engine.find(f"/containers/{one['Id']}/json") for one in listed]
         here = f"{self.agent.home}/"
-        return [one for one in found if any(here in each["Source"] for each in one["Mounts"])]
+        # One that was listed may be gone: an engine goes on deleting for an agent that was killed.
+        return [one for one in found if one and any(here in s["Source"] for s in one["Mounts"])]
 
     def lose_power(self) -> None:
         """Agent and containers end at once, by SIGKILL."""

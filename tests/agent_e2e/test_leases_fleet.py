@@ -125,8 +125,8 @@ class Estate:
         assert self.world.engine is not None
         found, engine = {}, Engine(self.world.engine.socket)
         for one in engine.get("/containers/json"):
-            said = engine.get(f"/containers/{one['Id']}/json")
-            found[str(one["Id"])] = str(said["State"]["StartedAt"])
+            if said := engine.find(f"/containers/{one['Id']}/json"):
+                found[str(one["Id"])] = str(said["State"]["StartedAt"])
         return found
 
 
