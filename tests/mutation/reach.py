@@ -13,12 +13,15 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 from boa.contracts.vyper.ast_utils import get_fn_ancestor_from_node
 from boa.environment import Env
+from vyper.compiler.phases import CompilerData
+from vyper.compiler.settings import anchor_settings
 from vyper.ir import compile_ir
 
 from tests.contracts.revm import Revm
@@ -120,7 +123,7 @@ class Recorder:
     def _ran(self) -> set[str]:
         found = set()
         for key, pcs in self._pcs.items():
-            nodes = _source_map(self._contracts[key])["pc_raw_ast_map"]
+            nodes = self._contracts[key].source_map["pc_raw_ast_map"]
             for pc in pcs:
                 if pc not in nodes:
                     continue
@@ -144,11 +147,20 @@ class Recorder:
             self.reach.deployed[item.nodeid] = sorted(self._made)
 
 
-def _source_map(data: Any) -> Any:
-    """The runtime's source map. Titanoboa keeps it only for what its disk cache has seen."""
-    if not hasattr(data, "source_map"):
-        data.source_map = compile_ir.assembly_to_evm(data.assembly_runtime)[1]
-    return data.source_map
+def make_source_maps() -> None:
+    """Every contract has a source map from here on, made when it is asked for.
+
+    Titanoboa makes one only for what its disk cache has seen, and fails on a call that reverts in
+    any other contract: in one that a test has written itself, where the cache is off.
+    """
+
+    def of(data: CompilerData) -> Any:
+        with anchor_settings(data.settings):
+            return compile_ir.assembly_to_evm(data.assembly_runtime)[1]
+
+    made = cached_property(of)
+    made.__set_name__(CompilerData, "source_map")
+    CompilerData.source_map = made
 
 
 class Only:

@@ -24,7 +24,6 @@ import boa
 from boa import interpret
 from boa.contracts.vyper.vyper_contract import VyperDeployer
 from vyper.exceptions import VyperException
-from vyper.ir import compile_ir
 
 from tests.contracts import deploy, revm
 from tests.contracts.stateful import market, rentals, tills
@@ -196,15 +195,14 @@ def _work(
         if not tests:
             return 0
     for path, deployer in half.items():
-        data = deployer.compiler_data
-        data.source_map = compile_ir.assembly_to_evm(data.assembly_runtime)[1]
-        done[path] = VyperDeployer(data, filename=path)
+        done[path] = VyperDeployer(deployer.compiler_data, filename=path)
     deploy.compiled_by_boa.cache_clear()
 
     import pytest  # its plugins start in the worker, not in the parent
 
-    from tests.mutation.reach import Only, Recorder
+    from tests.mutation.reach import Only, Recorder, make_source_maps
 
+    make_source_maps()
     options = ["-q", "--no-header", "-p", "no:ape_test", "-p", "no:cacheprovider"]
     options += ["-o", "addopts=--import-mode=importlib", "-p", "no:randomly"]
     if mutant is not None:
