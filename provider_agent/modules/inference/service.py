@@ -2,7 +2,8 @@
 """Serves a request that is paid for: asks the owner's server, and writes the receipt.
 
 A server that does not answer, or refuses the request, costs the payer nothing. A payer that goes
-away while its answer is made pays for the prompt, which was read, and for what it got of a stream.
+away pays for what the model has made for it. Of a stream that is what went by. Of an answer in one
+piece no server says how far it is, so it is made to its end, and charged as if it had been read.
 """
 
 from __future__ import annotations
@@ -125,7 +126,11 @@ class Service:
     # ------------------------------------------------------------------ in one piece
 
     async def _json(self, order: Order, bill: Bill, receive: Receive) -> Response:
-        body = await _unless_gone(self._asked(order), receive)
+        left = asyncio.create_task(gone(receive))
+        try:
+            body = await self._asked(order)
+        finally:
+            left.cancel()
         try:
             found = nesting.loads(body)
         except (ValueError, RecursionError):
@@ -144,7 +149,7 @@ class Service:
             )
         signed = await bill.end(usage.prompt, completion, hashlib.sha256(body).digest())
         settled = bill.settlement(order.payment, signed.receipt.charged, order.made)
-        self._count(order, "whole")
+        self._count(order, "gone" if left.done() and not left.cancelled() else "whole")
         return Response(
             body,
             media_type="application/json",
