@@ -19,6 +19,7 @@ from provider_agent.http.crowd import Crowd
 from provider_agent.http.limits import HEADER_BYTES, ApiLimits
 from provider_agent.http.middleware import RequestsPerAddress
 from teraproof.errors import LocalError
+from teraproof.listening import listener
 from teraproof.protocol.errors import Code
 
 
@@ -31,8 +32,7 @@ class AddressInUse(LocalError):
 def listen(host: str, port: int, setting: str) -> socket.socket:
     """A listening socket. LocalError names the setting; AddressInUse when the port is taken."""
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=256)
+        return listener(host, port, 256)
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise AddressInUse(

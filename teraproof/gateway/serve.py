@@ -31,6 +31,7 @@ from teraproof.gateway.purse import Budget, ChainView, Purse, Sign
 from teraproof.gateway.relay import Relay
 from teraproof.gateway.settings import GatewaySettings
 from teraproof.gateway.store import Store
+from teraproof.listening import listener
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +173,7 @@ async def run(
 
 def _bind(host: str, port: int) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1_024)
+        return listener(host, port, 1_024)
     except OSError as error:
         raise WrongInput(
             f"cannot listen on {host}:{port} ({error.strerror}); choose another listen.port or "

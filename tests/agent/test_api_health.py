@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from provider_agent.core.health import Check, Health
@@ -19,6 +20,7 @@ from provider_agent.modules.proofs.metrics import ProofMetrics
 from teraproof.errors import LocalError
 from teraproof.protocol.errors import Code
 from tests.agent.api_rig import JOB_ID, Rig, code_of, http, serve
+from tests.support.sockets import sends_at_once
 
 
 @pytest.fixture
@@ -142,6 +144,13 @@ def test_server__stop__frees_port_and_thread(tmp_path: Path) -> None:
             pass
     assert not [t for t in threading.enumerate() if t.name in ("api", "status")]
     assert threading.active_count() <= before + 2
+
+
+def test_servers__small_pieces_of_answers_leave_at_once(tmp_path: Path) -> None:
+    with serve(Rig(tmp_path)) as rig, httpx.Client() as client:
+        for url in (rig.url, rig.status_url):
+            client.get(url + "/healthz")
+            assert sends_at_once(int(url.rsplit(":", 1)[1])) == [True]
 
 
 def test_metrics__proof__stage_and_outcomes() -> None:

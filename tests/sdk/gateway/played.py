@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -27,6 +26,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from teraproof.gateway.hosts import Host
+from teraproof.listening import listener
 from teraproof.protocol.channels import CHANNELS, Voucher, channel_id, channels_domain
 from teraproof.protocol.inference import (
     PATHS,
@@ -141,7 +141,7 @@ class Played:
         self.deposits: dict[int, int] = {}
         self.asked = 0
         self.most_unpaid = self.flooded = 0
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = listener("127.0.0.1", 0, 128)
         self.port = self._socket.getsockname()[1]
         routes = [Route(path, self._answer, methods=["POST"]) for path in PATHS.values()]
         routes.append(Route(VOUCHERS_PATH, self._voucher, methods=["POST"]))
