@@ -15,7 +15,7 @@ from teraproof.protocol.inference import Model
 from teraproof.protocol.inference_request import ModelRequest
 
 # Of a request that only the gateway obeys.
-_GATEWAYS = ("provider", "models")
+_GATEWAYS = ("provider", "models", "usage")
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ class Door:
         except ClientDisconnect:
             raise Refused(Code.BAD_REQUEST, "the client has gone") from None
         try:
-            body = nesting.loads(bytes(data))
+            body = nesting.finite(bytes(data))
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):

@@ -75,6 +75,7 @@ class Preferences:
 def read(body: Mapping[str, Any], names: Mapping[str, str]) -> Preferences:
     """The preferences of a request's body. Refused names the field that cannot be honoured."""
     models = _models(body)
+    _check_usage(body.get("usage"))
     said = body.get("provider")
     if said is None:
         return Preferences(models)
@@ -102,6 +103,12 @@ def read(body: Mapping[str, Any], names: Mapping[str, str]) -> Preferences:
         min_throughput=_preferred(said, "preferred_min_throughput"),
         max_latency=_preferred(said, "preferred_max_latency"),
     )
+
+
+def _check_usage(said: object) -> None:
+    """Usage and its cost are always told, so whoever asks for them is obeyed."""
+    if said is not None and said not in ({}, {"include": True}):
+        raise _unfit("usage", "only include: true can be honoured; each answer tells its cost")
 
 
 def _models(body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ measured counts as fast, so each is tried once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,11 +17,15 @@ from typing import Any
 
 from teraproof.gateway.hosts import Host, Hosts
 from teraproof.gateway.preferences import Preferences
+from teraproof.protocol.errors import one_line
 from teraproof.protocol.inference import PER, Model
 
 #: Fields of a request that say something about the request itself, and not about the answer.
-_OURS = frozenset(("model", "models", "provider", "messages", "prompt", "input", "stream", "user"))
+_OURS = frozenset(
+    ("model", "models", "provider", "messages", "prompt", "input", "stream", "user", "usage")
+)
 _PLAIN = frozenset(("stream_options", "metadata", "store", "n", "max_tokens"))
+_MOST_REASONS = 4  # that one line names
 _BYTES_OF_TOKEN = 4  # about what a token of prose takes; for estimates of prices alone
 _USUAL_COMPLETION = 256  # tokens of an answer whose length nobody limits
 
@@ -71,10 +76,10 @@ def candidates(
     wish: Wish,
     wanted: Preferences,
     decimals: int,
-    *,
-    sort: str | None = None,
     only: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    *,
+    sort: str | None = None,
 ) -> list[Candidate]:
     """Who is tried, first to last. `sort`, `only` and `ignore` are those of gateway.toml, which a
     request can narrow and not widen. Hosts that are out for now come last, as the last resort.
@@ -82,11 +87,9 @@ def candidates(
     found: list[Candidate] = []
     for name in wanted.models:
         able = [
-            Candidate(host, model)
+            one
             for host, model in hosts.offering(name)
-            if _may(host, wanted, only, ignore)
-            and _can(model, wish, wanted, decimals)
-            and hosts.quality.share(host.owner, name) > 0
+            if not bar(hosts, one := Candidate(host, model), wish, wanted, decimals, only, ignore)
         ]
         found += _ordered(hosts, able, wish, wanted, sort)
     found.sort(key=lambda one: hosts.is_out(one.host.owner))
@@ -94,34 +97,64 @@ def candidates(
     return found if wanted.allow_fallbacks or wanted.order else found[:1]
 
 
-def _may(host: Host, wanted: Preferences, only: Sequence[str], ignore: Sequence[str]) -> bool:
-    owner = host.owner
-    if owner in ignore or owner in wanted.ignore:
-        return False
-    if wanted.order and not wanted.allow_fallbacks and owner not in wanted.order:
-        return False
-    return (not only or owner in only) and (not wanted.only or owner in wanted.only)
-
-
-def _can(model: Model, wish: Wish, wanted: Preferences, decimals: int) -> bool:
-    if wish.kind not in model.kinds:
-        return False
-    if wanted.require_parameters and not wish.parameters <= set(model.parameters):
-        return False
-    if (
-        wanted.quantizations
-        and (model.quantization.lower() or "unknown") not in wanted.quantizations
-    ):
-        return False
-    one, most = Decimal(10) ** decimals, wanted.max_price
-    return all(
-        limit is None or price <= limit * one
-        for price, limit in (
-            (model.prices.prompt, most.prompt),
-            (model.prices.completion, most.completion),
-            (model.prices.request, most.request),
-        )
+def reasons(
+    hosts: Hosts,
+    wish: Wish,
+    wanted: Preferences,
+    decimals: int,
+    only: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> str:
+    """Why no host of any of the models may serve a request: each reason with how many hosts have
+    it, the most frequent first. "" where nobody serves the models at all.
+    """
+    counts = Counter(
+        bar(hosts, Candidate(host, model), wish, wanted, decimals, only, ignore)
+        for name in wanted.models
+        for host, model in hosts.offering(name)
     )
+    ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    said = [f"{count} {why}" for why, count in ranked[:_MOST_REASONS]]
+    more = len(ranked) - len(said)
+    return "; ".join(said + ([f"{more} more reasons"] if more else []))
+
+
+def bar(
+    hosts: Hosts,
+    one: Candidate,
+    wish: Wish,
+    wanted: Preferences,
+    decimals: int,
+    only: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> str:
+    """Why a host may not serve a request: the first reason, said of hosts that are counted; ""
+    where there is none.
+    """
+    owner, model = one.host.owner, one.model
+    if wish.kind not in model.kinds:
+        return f"with {', '.join(model.kinds)}, and no {wish.kind}"
+    if owner in ignore or (only and owner not in only):
+        return "left out by gateway.toml"
+    if owner in wanted.ignore:
+        return "left out by provider.ignore"
+    if wanted.only and owner not in wanted.only:
+        return "not named by provider.only"
+    if wanted.order and not wanted.allow_fallbacks and owner not in wanted.order:
+        return "not named by provider.order, and without provider.allow_fallbacks"
+    if wanted.require_parameters and (lacks := sorted(wish.parameters - set(model.parameters))):
+        return f"without the parameter {one_line(lacks[0], 60)}"
+    quantization = model.quantization.lower() or "unknown"
+    if wanted.quantizations and quantization not in wanted.quantizations:
+        return f"with the quantization {one_line(quantization, 60)}"
+    unit, most, prices = Decimal(10) ** decimals, wanted.max_price, model.prices
+    for name in ("prompt", "completion", "request"):
+        limit, price = getattr(most, name), getattr(prices, name)
+        if limit is not None and price > limit * unit:
+            return f"above provider.max_price.{name}"
+    if hosts.quality.share(owner, model.name) <= 0:
+        return "with answers that differ from those of others"
+    return ""
 
 
 def _ordered(

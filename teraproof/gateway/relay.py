@@ -25,7 +25,7 @@ from teraproof.gateway.faults import HostFailed, RequestRefused
 from teraproof.gateway.hosts import Hosts
 from teraproof.gateway.identity import Answer
 from teraproof.gateway.keys import Key, Reservation
-from teraproof.gateway.ranking import Candidate, candidates
+from teraproof.gateway.ranking import Candidate, candidates, reasons
 from teraproof.gateway.receipts import Dishonest
 from teraproof.protocol.errors import Code, one_line
 
@@ -156,16 +156,28 @@ class Relay:
     # ------------------------------------------------------------------ what follows
 
     def _candidates(self, ask: Ask) -> list[Candidate]:
-        route = self.means.limits
+        route, means = self.means.limits, self.means
         return candidates(
             self.hosts,
             ask.wish,
             ask.preferences,
-            self.means.decimals,
+            means.decimals,
+            route.only,
+            route.ignore,
             sort=route.sort,
-            only=route.only,
-            ignore=route.ignore,
         )
+
+    def _nobody(self, ask: Ask) -> Refused:
+        """Why a request has no host."""
+        route, means, wanted = self.means.limits, self.means, ask.preferences
+        why = reasons(self.hosts, ask.wish, wanted, means.decimals, route.only, route.ignore)
+        model = one_line(wanted.models[0], 80)
+        said = (
+            f"no host of it can serve this: {why}"
+            if why
+            else "no provider serves it now; GET /v1/models lists what there is"
+        )
+        return Refused(Code.MODEL_UNKNOWN, f"{model}: {said}")
 
     def _chosen(self, ask: Ask, key: Key) -> list[Candidate]:
         """Who is tried. Refused where nobody can be, with the reason."""
@@ -176,15 +188,9 @@ class Relay:
                 "models",
             )
         found = self._candidates(ask)
-        if found:
-            return found[: self.means.limits.max_tries]
-        known = any(self.hosts.offering(name) for name in ask.preferences.models)
-        why = (
-            "no host that serves it is left by `provider` and gateway.toml"
-            if known
-            else "no provider serves it now; GET /v1/models lists what there is"
-        )
-        raise Refused(Code.MODEL_UNKNOWN, f"{one_line(ask.preferences.models[0], 80)}: {why}")
+        if not found:
+            raise self._nobody(ask)
+        return found[: self.means.limits.max_tries]
 
     async def _failed(self, attempt: Attempt, error: LocalError) -> None:
         """What a failure means for the host."""

@@ -118,7 +118,7 @@ def parse(body: bytes) -> Mapping[str, Any]:
             f"the body has more than {_MOST_NODES} fields and lists, or {_MOST_VALUES} values",
         )
     try:
-        document = nesting.loads(body)
+        document = nesting.finite(body)
     except (ValueError, RecursionError):
         raise Refused(Code.BODY_INVALID, "the body is not JSON") from None
     if not isinstance(document, dict):

@@ -220,6 +220,14 @@ def test_a_body_of_many_small_parts__is_refused_before_it_is_read(body: bytes) -
     assert error.value.code is Code.BODY_INVALID
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_number_that_json_does_not_have__never_reaches_a_server(word: str) -> None:
+    with pytest.raises(Refused) as error:
+        parse(f'{{"temperature": {word}}}'.encode())
+    assert error.value.code is Code.BODY_INVALID
+    assert parse(f'{{"a": "{word}", "b": 1e308}}'.encode()) == {"a": word, "b": 1e308}
+
+
 def test_a_long_text__may_have_whatever_signs_it_likes() -> None:
     text = '{"a": [1, 2], "b": \\ }\n' * 100_000
     assert parse(json.dumps({"a": text}).encode()) == {"a": text}

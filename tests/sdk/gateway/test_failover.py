@@ -268,15 +268,25 @@ def test_door__asks_for_a_key_and_for_bodies_that_it_can_read(tmp_path: Path) ->
                 assert (await client.post("/v1/chat/completions", content=b"[")).status_code == 400
                 deep = b"[" * 1_000
                 assert (await client.post("/v1/chat/completions", content=deep)).status_code == 400
+                plain = json.dumps(ask(temperature=0.5)).encode()
+                for word in (b"NaN", b"-Infinity", b"1e999"):
+                    strange = plain.replace(b"0.5", word)
+                    answer = await client.post("/v1/chat/completions", content=strange)
+                    assert answer.status_code == 400
                 long = json.dumps(ask(more="x" * 3_000)).encode()
                 assert (await client.post("/v1/chat/completions", content=long)).status_code == 413
                 assert (await client.get("/v1/other")).status_code == 404
                 assert (await client.get("/v1/embeddings")).status_code == 405
                 assert (await rig.chat(model="model-b")).status_code == 404
+                wanted = {"quantizations": ["fp8"]}
+                nobody = await rig.chat(provider=wanted)
+                assert nobody.status_code == 404
+                assert "1 with the quantization unknown" in nobody.json()["error"]["message"]
                 refused = await rig.chat(provider={"zdr": True})
                 assert refused.status_code == 400
                 assert "provider.zdr" in refused.json()["error"]["message"]
                 assert one.asked == 0
+                assert (await rig.chat(usage={"include": True})).status_code == 200
                 rows = (await client.get("/v1/models")).json()["data"]
                 assert [row["id"] for row in rows] == ["model-a"]
                 assert rows[0]["context_length"] == 4_096

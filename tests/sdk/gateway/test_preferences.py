@@ -130,3 +130,13 @@ def test_whatever_stands_there__it_is_read_or_refused_by_a_name(provider: dict[s
     except Refused as error:
         assert error.code is Code.FIELD_INVALID
         assert error.details["field"].startswith("provider")
+
+
+@pytest.mark.parametrize("said", [None, {}, {"include": True}])
+def test_usage__is_told_anyway(said: Any) -> None:
+    assert read(usage=said) == Preferences(("m",))
+
+
+@pytest.mark.parametrize("said", [True, {"include": False}, {"include": True, "more": 1}, []])
+def test_usage__that_is_not_to_be_told(said: Any) -> None:
+    assert refused(usage=said) == "usage"

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from teraproof.gateway.hosts import Host, Hosts
 from teraproof.gateway.preferences import MaxPrice, Preferences
-from teraproof.gateway.ranking import Wish, candidates, completion_limit, expected_price
+from teraproof.gateway.ranking import (
+    Wish,
+    candidates,
+    completion_limit,
+    expected_price,
+    reasons,
+)
 from teraproof.protocol.channels import CHANNELS
 from teraproof.protocol.inference import InferenceOffer, Model, Prices
 from teraproof.protocol.terms import address
@@ -97,6 +103,42 @@ def test_whoever_is_tried__is_allowed_to_be(
     # Who has failed lately comes behind everybody who has not.
     lately = [owner in failed for owner in found]
     assert lately == sorted(lately)
+
+
+@given(offered, preferred)
+def test_nobody_may_serve__each_host_counts_once_for_a_reason(
+    offers: dict[str, tuple[int, int, int]], wanted: Preferences
+) -> None:
+    hosts = known(*(host(owner, model("m", price)) for owner, price in offers.items()))
+    if not order(hosts, wanted):
+        said = reasons(hosts, WISH, wanted, 6)
+        assert sum(int(each.split()[0]) for each in said.split("; ")) == len(offers)
+
+
+def test_nobody_may_serve__the_reason_that_most_have_comes_first() -> None:
+    one, two, three = OWNERS[:3]
+    talks = model("m", (9, 9, 9), kinds=("chat", "completions"))
+    hosts = known(*(host(owner, talks) for owner in (one, two, three)))
+
+    def why(wanted: Preferences = M, kind: str = "chat", *route: list[str]) -> str:
+        wish = Wish(kind, 100, 200, frozenset({"seed"}))
+        return reasons(hosts, wish, wanted, 6, *route)
+
+    assert why(kind="embeddings") == "3 with chat, completions, and no embeddings"
+    cheap = MaxPrice(completion=Decimal("0.000001"))
+    assert (
+        why(Preferences(("m",), ignore=(one,), max_price=cheap))
+        == "2 above provider.max_price.completion; 1 left out by provider.ignore"
+    )
+    assert why(Preferences(("m",), only=("elsewhere",))) == "3 not named by provider.only"
+    assert why(M, "chat", [two], [two]) == "3 left out by gateway.toml"
+    assert why(Preferences(("m",), quantizations=("fp8",))) == "3 with the quantization unknown"
+    assert why(Preferences(("m",), require_parameters=True)) == "3 without the parameter seed"
+    alone = Preferences(("m",), order=("elsewhere",), allow_fallbacks=False)
+    assert why(alone) == "3 not named by provider.order, and without provider.allow_fallbacks"
+    hosts.quality = Stated(dict.fromkeys(OWNERS, 0.0))
+    assert why() == "3 with answers that differ from those of others"
+    assert why(Preferences(("other",))) == ""
 
 
 @given(offered, owners)
