@@ -93,7 +93,8 @@ class Attempt:
         self._means, self._limits = means, means.limits
         self.sent: Sent = ask.sent(to.model)
         read = self.sent.read
-        self._step = means.step_tokens if ask.streams and read.limit > means.step_tokens else 0
+        step = max(means.step_tokens, to.host.offer.min_step)
+        self._step = step if ask.streams and read.limit > step else 0
         #: The most that it can cost, units of the token.
         self.ceiling = read.ceiling(to.model)
         self._first = read.ceiling(to.model, self._step or None)

@@ -43,6 +43,9 @@ COMMENT = b": teraproof "
 #: The last event of a stream.
 DONE = b"data: [DONE]\n\n"
 
+#: The largest least step that a provider may have: a payer's risk is up to two steps.
+MOST_LEAST_STEP = 256
+
 #: Prices of tokens are for a million of them.
 PER = 10**6
 _MOST_BYTES = 4 << 10  # of a receipt
@@ -378,6 +381,8 @@ class InferenceOffer:
     min_deposit: int
     step_wait: int
     models: tuple[Model, ...]
+    min_step: int = 1
+    """The least step of a stream, in completion tokens."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -396,6 +401,7 @@ class InferenceOffer:
             "withdraw_delay": self.withdraw_delay,
             "min_deposit": str(self.min_deposit),
             "step_wait": self.step_wait,
+            "min_step": self.min_step,
             "models": [model.to_json() for model in self.models],
         }
 
@@ -407,6 +413,9 @@ class InferenceOffer:
         models = found.get("models")
         if not isinstance(models, list):
             raise LocalError("inference: `models` is not a list")
+        least = amount_of(found, "min_step", 1)
+        if not 1 <= least <= MOST_LEAST_STEP:
+            raise LocalError(f"inference: `min_step` is a number from 1 to {MOST_LEAST_STEP}")
         return cls(
             url=text_of(found, "url"),
             network=text_of(found, "network"),
@@ -421,6 +430,7 @@ class InferenceOffer:
             min_deposit=amount_of(found, "min_deposit"),
             step_wait=amount_of(found, "step_wait"),
             models=tuple(Model.from_json(model) for model in models),
+            min_step=least,
         )
 
 

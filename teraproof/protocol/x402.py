@@ -204,6 +204,8 @@ class Terms:
     min_deposit: int | None = None
     state: ChannelState | None = None
     voucher: SignedVoucher | None = None
+    min_step: int | None = None
+    """The least `Teraproof-Step`, in tokens; ours, and nothing of x402's."""
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `accepts`, or `accepted` of a payment."""
@@ -216,6 +218,8 @@ class Terms:
         }
         if self.min_deposit is not None:
             extra["minDeposit"] = str(self.min_deposit)
+        if self.min_step is not None:
+            extra["minStep"] = self.min_step
         if self.state is not None:
             extra["channelState"] = self.state.to_json()
         if self.voucher is not None:
@@ -251,7 +255,7 @@ class Terms:
             voucher = SignedVoucher(
                 held.channel, amount_of(written, "signedMaxClaimable"), signature_of(written)
             )
-        least = extra.get("minDeposit")
+        least, step = extra.get("minDeposit"), extra.get("minStep")
         return cls(
             network=network(chain_of(text_of(found, "network"))),
             asset=address("asset", found.get("asset")),
@@ -265,6 +269,7 @@ class Terms:
             min_deposit=None if least is None else amount_of(extra, "minDeposit"),
             state=held,
             voucher=voucher,
+            min_step=None if step is None else amount_of(extra, "minStep"),
         )
 
 

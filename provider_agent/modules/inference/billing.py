@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eth_account.signers.local import LocalAccount
 
@@ -16,6 +16,7 @@ from provider_agent.modules.inference.cashier import settlement
 from provider_agent.modules.inference.journal import Journal
 from provider_agent.modules.inference.repository import ChannelBook
 from provider_agent.modules.inference.rows import ChannelRow
+from provider_agent.modules.inference.shares import Shares
 from teraproof.protocol.inference import Model, Receipt, SignedReceipt
 from teraproof.protocol.inference_request import ModelRequest
 from teraproof.protocol.messages import Domain
@@ -37,6 +38,7 @@ class Desk:
     operator: LocalAccount
     chain_id: int
     clock: Callable[[], float] = time.time
+    shares: Shares = field(default_factory=Shares)
 
 
 class Bill:
@@ -71,17 +73,19 @@ class Bill:
 
     async def step(self, prompt: int | None, completion: int, response: bytes, next_: int) -> None:
         """A step was served; the one after it goes up to `next_` completion tokens."""
-        signed = self._make(prompt, completion, response)
-        ahead = self.needed(prompt, next_) - signed.receipt.cumulative
-        covered = max(0, min(ahead, self.voucher - signed.receipt.cumulative))
-        await self._desk.journal.run(self._desk.book.step, signed, covered)
-        self._keep(signed)
+        async with self._desk.shares.of(self.row.config.payer):
+            signed = self._make(prompt, completion, response)
+            ahead = self.needed(prompt, next_) - signed.receipt.cumulative
+            covered = max(0, min(ahead, self.voucher - signed.receipt.cumulative))
+            await self._desk.journal.run(self._desk.book.step, signed, covered)
+            self._keep(signed)
 
     async def end(self, prompt: int | None, completion: int, response: bytes) -> SignedReceipt:
         """The request has ended."""
-        signed = self._make(prompt, completion, response)
-        await self._desk.journal.run(self._desk.book.end, signed)
-        self._keep(signed)
+        async with self._desk.shares.of(self.row.config.payer):
+            signed = self._make(prompt, completion, response)
+            await self._desk.journal.run(self._desk.book.end, signed)
+            self._keep(signed)
         return signed
 
     async def abandon(self) -> None:

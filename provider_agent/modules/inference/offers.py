@@ -43,6 +43,7 @@ class Offers:
             name: model_of(name, one, payee.unit) for name, one in settings.models.items()
         }
         self.min_deposit = _units(settings.min_deposit, payee.unit)
+        self.min_step = settings.min_step
         self.max_unclaimed = _units(settings.max_unclaimed, payee.unit)
 
     @property
@@ -76,6 +77,7 @@ class Offers:
             name=payee.token.name,
             version=payee.token.version,
             min_deposit=max(self.min_deposit, amount),
+            min_step=self.min_step,
         )
 
     def receiver(self) -> str:
@@ -104,6 +106,7 @@ class Offers:
             min_deposit=self.min_deposit,
             step_wait=self._settings.step_wait,
             models=tuple(self.models.values()),
+            min_step=self.min_step,
         )
 
 

@@ -123,7 +123,7 @@ class InferenceRoutes:
         finally:
             took = self._unpaid.busy() - began + (0 if header is None else _CHECK)
             self._unpaid.take(took)
-        step = _step_of(request, asked)
+        step = _step_of(request, asked, self._offers.min_step)
         ceiling = asked.ceiling(model, step)
         terms = self._offers.terms(ceiling)
         url = self._offers.url + PATHS[kind]
@@ -234,7 +234,13 @@ class InferenceRoutes:
             payment = Payment.from_json(parse(body))
             if payment.kind is not Kind.VOUCHER:
                 raise PaymentUnfit(Fault.PAYLOAD_TYPE, "only a voucher is taken here")
+            is_awaited = self._service.awaits(payment.voucher)
+            if self._unpaid.is_used_up and not is_awaited:
+                raise _too_many()
+            self._unpaid.take(_CHECK)  # unless it pays for a step
             row = await self._service.raise_voucher(payment)
+            if is_awaited:
+                self._unpaid.take(-_CHECK)
         except PaymentUnfit as error:
             return answer(_unfit(error))
         except Refused:
@@ -262,13 +268,16 @@ def _too_many() -> Refused:
     return Refused(Code.SERVER_BUSY, "too many requests at once; try later")
 
 
-def _step_of(request: Request, asked: ModelRequest) -> int | None:
+def _step_of(request: Request, asked: ModelRequest, least: int) -> int | None:
     """The size of a step, where the payer of a stream wants some. Refused."""
     said = request.headers.get(STEP_HEADER)
     if said is None or not asked.stream:
         return None
     if not (said.isascii() and said.isdecimal() and len(said) <= 9 and int(said) > 0):
         raise requests.field_invalid(STEP_HEADER, "a number of tokens")
+    if int(said) < least:
+        line = f"{STEP_HEADER}: a step has at least {least} tokens here"
+        raise Refused(Code.FIELD_INVALID, line, field=STEP_HEADER, least=least)
     return int(said) if int(said) < asked.limit else None
 
 

@@ -40,7 +40,7 @@ from teraproof.errors import Refused
 from teraproof.protocol.inference import RECEIPT_HEADER, Model
 from teraproof.protocol.inference_request import ModelRequest
 from teraproof.protocol.payments import Payment
-from teraproof.protocol.x402 import RESPONSE_HEADER
+from teraproof.protocol.x402 import RESPONSE_HEADER, SignedVoucher
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,11 @@ class Service:
     def is_up(self, model: str) -> bool:
         """Whether the model's server answers."""
         return self._upstreams[model].is_up
+
+    def awaits(self, voucher: SignedVoucher) -> bool:
+        """Whether a stream that runs can go on to its next step by such a voucher."""
+        steps = self._open.get(voucher.channel)
+        return steps is not None and steps.is_paid_by(voucher.amount)
 
     async def raise_voucher(self, payment: Payment) -> ChannelRow:
         """Take a voucher for a stream that runs; the channel. PaymentUnfit."""

@@ -20,6 +20,7 @@ from provider_agent.core.settings import (
     split,
 )
 from teraproof.protocol.channels import MAX_WITHDRAW_DELAY
+from teraproof.protocol.inference import MOST_LEAST_STEP
 
 _DAY = 86_400
 _TOKENS_PAID = Unit("payment tokens")
@@ -122,6 +123,8 @@ class InferenceSettings(Section):
     """Longest request."""
     answer_mb: int = Field(default=16, ge=1, le=1_024)
     """Longest answer of a model's server."""
+    min_step: Annotated[int, _TOKENS] = Field(default=16, ge=1, le=MOST_LEAST_STEP)
+    """The least step of a stream. Each step costs a signature and a place on the disk."""
     step_wait: Annotated[int, Unit("seconds")] = Field(default=30, ge=1, le=600)
     """How long a stream waits for the voucher of its next step, and four times that for all."""
     deposit_wait: Annotated[int, Unit("seconds")] = Field(default=120, ge=1, le=600)

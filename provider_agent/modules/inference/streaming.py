@@ -22,7 +22,7 @@ from provider_agent.modules.inference.events import Meter, split
 from provider_agent.modules.inference.upstream import Answer, UpstreamLost, away
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code, WireError
-from teraproof.protocol.inference import DONE, SignedReceipt
+from teraproof.protocol.inference import DONE, PER, SignedReceipt
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Steps:
         self._bill, self._size, self._wait = bill, size, wait
         self._left = _PATIENCE * wait  # seconds
         self.end = size
+        self._prompt: int | None = None  # tokens, as far as they are known
         self._raised = asyncio.Event()
 
     def raised(self, voucher: int) -> None:
@@ -51,10 +52,20 @@ class Steps:
         """Completion tokens at the end of the next step."""
         return min(self.end + self._size, self._bill.asked.limit)
 
+    def is_paid_by(self, voucher: int) -> bool:
+        """Whether a voucher pays for a step that none has paid for yet."""
+        bill = self._bill
+        ahead = max(0, bill.voucher - bill.needed(self._prompt, self.end))
+        price = self._size * bill.model.prices.completion
+        steps = ahead * PER // price + 1 if price else 1
+        end = min(self.end + steps * self._size, bill.asked.limit)
+        return bill.voucher < bill.needed(self._prompt, end) <= voucher
+
     async def go_on(self, prompt: int | None) -> None:
         """Wait until the next step is paid. Refused when no voucher comes, or when the payer has
         waited at every step until it has held the stream for too long.
         """
+        self._prompt = prompt
         wanted = self._bill.needed(prompt, self.next_end)
         if self._bill.voucher >= wanted:
             self.end = self.next_end

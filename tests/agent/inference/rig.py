@@ -180,6 +180,7 @@ def serve(folder: Path, server: ModelServer | None = None, **changed: Any) -> It
                 "port": 0,
                 "deposit_wait": 20,
                 "step_wait": 10,
+                "min_step": 1,
                 "models": {MODEL: {"upstream": stub.url, **model}},
                 **changed,
             }
