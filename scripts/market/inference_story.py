@@ -78,7 +78,16 @@ class Play:
         """What the gateway has measured of each host, by its name in the play."""
         (row,) = (one for one in self.client.models.list() if one.id == MODEL)
         rows = row.model_dump()["endpoints"]
-        return {self.host(one["provider"]).name: one for one in rows}
+        return {
+            self.host(one["provider"]).name: {**one, "verdict": self.named(one["verdict"])}
+            for one in rows
+        }
+
+    def named(self, line: str) -> str:
+        """A line with the hosts' names in the place of their addresses."""
+        for host in self.hosts:
+            line = line.replace(host.address, host.name)
+        return line
 
 
 def tell(stage: Stage, hosts: Sequence[Host], upstreams: Sequence[str]) -> None:
