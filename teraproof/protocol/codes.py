@@ -319,6 +319,13 @@ class Code(StrEnum):
         False,
         "The payment cannot be taken; `details.fault` says why in the words of x402.",
     )
+    DEPOSITS_HELD = Row(
+        "deposits_held",
+        _AWAY,
+        503,
+        True,
+        "The provider pays no gas for newcomers' deposits now.",
+    )
     STREAM_UNPAID = "stream_unpaid", _REFUSED, 402, False, "No voucher came, so the stream ended."
     MODEL_UNKNOWN = "model_unknown", _REFUSED, 404, False, "The provider serves no such model."
     REQUEST_UNFIT = "request_unfit", _INPUT, 422, False, "`details.field` is not sold."

@@ -143,7 +143,7 @@ def test_deposit__its_payer_moves_the_money_meanwhile__refused_and_counted_as_lo
         rig.anvil.set_automine(True)
     refused = rig.book.deposit(asked.nonce)
     assert refused is not None and refused.reason == Fault.DEPOSIT_TRANSACTION.value
-    assert len(rig.side._deposits._lost) == 1
+    assert refused.tx_hash and rig.book.deposits_made(payer.channel) == 1
     rig.cycle(3)
     assert (rig.sent("deposit"), payer.on_chain()) == (0, (0, 0)), "it is not tried again"
 
@@ -161,18 +161,6 @@ def test_deposit__of_one_payer_two_at_a_time(rig: ChannelRig) -> None:
         rig.anvil.set_automine(True)
     rig.until(lambda: all(payer.state(one) is Asked.DONE for one in asked), "deposits")
     assert payer.row.balance == 4 * USD
-
-
-def test_deposits__too_many_failed_on_chain__held(rig: ChannelRig) -> None:
-    deposits = rig.side._deposits
-    deposits._lost.extend([deposits._clock()] * 20)
-    payer = rig.payer()
-    asked = payer.deposit(USD)
-    rig.cycle(3)
-    assert (payer.state(asked), rig.sent("deposit"), deposits.held) == (Asked.NEW, 0, True)
-    assert [check().ok for check in rig.side.checks()] == [False]
-    deposits._lost.clear()
-    rig.until(lambda: payer.state(asked) is Asked.DONE, "deposit")
 
 
 def test_deposit__gas_is_needed_for_what_is_owed__waits(rig: ChannelRig) -> None:

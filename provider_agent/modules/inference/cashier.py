@@ -17,8 +17,8 @@ from functools import lru_cache
 from provider_agent.modules.inference.journal import Journal
 from provider_agent.modules.inference.offers import Offers
 from provider_agent.modules.inference.repository import ChannelBook
-from provider_agent.modules.inference.rows import Asked, ChannelRow, DepositRow, RefundRow
-from teraproof.errors import LocalError
+from provider_agent.modules.inference.rows import HELD, Asked, ChannelRow, DepositRow, RefundRow
+from teraproof.errors import LocalError, Refused
 from teraproof.protocol import messages
 from teraproof.protocol.channels import (
     MAX_WITHDRAW_DELAY,
@@ -28,6 +28,7 @@ from teraproof.protocol.channels import (
     channels_domain,
     deposit_nonce,
 )
+from teraproof.protocol.errors import Code
 from teraproof.protocol.payments import Deposit, Payment
 from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.protocol.x402 import (
@@ -61,17 +62,21 @@ class Cashier:
         deposit_wait: float,
         clock: Callable[[], float] = time.time,
         is_blind: Callable[[], bool] = lambda: False,
+        has_record: Callable[[str], bool] = lambda payer: False,
     ) -> None:
-        """`is_blind` says that withdrawals may have begun of which nothing is known here."""
+        """`is_blind` says that withdrawals may have begun of which nothing is known here,
+        `has_record` that a payer has brought the gas of its deposits.
+        """
         self._book, self._journal, self._offers = book, journal, offers
         self._max_deposits, self._wait, self._clock = max_deposits, deposit_wait, clock
-        self._is_blind = is_blind
+        self._is_blind, self._has_record = is_blind, has_record
         self._domain = channels_domain(offers.payee.chain_id)
         self._depositing: Counter[str] = Counter()
 
     async def deposit(self, payment: Payment, ceiling: int) -> bytes:
         """Bring a payment's deposit onto the chain, for a request that costs at most `ceiling`
-        units; the hash of its transaction, empty without a deposit. PaymentUnfit.
+        units; the hash of its transaction, empty without a deposit. PaymentUnfit; Refused while
+        the gas of its payer's deposits is not paid.
         """
         self.check(payment)
         if payment.deposit is None:
@@ -206,11 +211,15 @@ class Cashier:
         channel, payer = payment.voucher.channel, payment.config.payer
         nonce = deposit_nonce(channel, deposit.authorization.salt)
         row = self._book.deposit(nonce)
+        if row is not None and row.state is Asked.REFUSED and row.reason == HELD:
+            row = None  # perhaps its gas is paid now
         if row is None:
             self._check_deposit(payment, deposit, ceiling)
         # One that waits already may be sent again, but not by a crowd.
         is_full = self._depositing[payer] >= _OF_ONE_PAYER or (
-            row is None and self._book.waiting_deposits() >= self._max_deposits
+            row is None
+            and self._book.waiting_deposits() >= self._max_deposits
+            and not self._has_record(payer)
         )
         if is_full and (row is None or row.state in (Asked.NEW, Asked.SENT)):
             raise PaymentUnfit(
@@ -258,6 +267,12 @@ class Cashier:
         until = asyncio.get_running_loop().time() + self._wait
         while True:
             row = self._book.deposit(nonce)
+            if row is not None and row.state is Asked.REFUSED and row.reason == HELD:
+                raise Refused(
+                    Code.DEPOSITS_HELD,
+                    "the gas of newcomers' deposits is not paid now; deposit by yourself and send "
+                    "the same payment again, or try later",
+                )
             if row is None or row.state is Asked.REFUSED:
                 raise PaymentUnfit(
                     _fault(row, Fault.DEPOSIT_TRANSACTION), "the deposit was not taken"

@@ -16,6 +16,7 @@ from provider_agent.modules.inference.claims import Claims
 from provider_agent.modules.inference.deposits import Deposits
 from provider_agent.modules.inference.duty import EVENTS, EVERY, InferenceDuty
 from provider_agent.modules.inference.gas import Costs
+from provider_agent.modules.inference.house import House
 from provider_agent.modules.inference.metrics import ChainMetrics
 from provider_agent.modules.inference.money import Money
 from provider_agent.modules.inference.refunds import Refunds
@@ -48,6 +49,7 @@ class ChainSide:
             lambda: sender.reserve.offered,
             wanted.claim_hours * 3_600,
         )
+        self._house = House(context.store, costs, wanted.newcomer_deposits)
         attempts = context.attempts(CONTRACT, channels.address, context.short_pause)
         self._deposits = Deposits(
             book=book,
@@ -57,6 +59,7 @@ class ChainSide:
             attempts=attempts,
             operator=context.key.address,
             costs=costs,
+            house=self._house,
             can_pay=lambda: sender.reserve.jobs > _SPARE_JOBS,
         )
         self._claims = Claims(
@@ -120,13 +123,17 @@ class ChainSide:
         """Whether the chain was not seen for so long that payers may soon have withdrawn."""
         return time.monotonic() - self._seen > self._patience
 
+    def has_record(self, payer: str) -> bool:
+        """Whether a payer has brought the gas of its deposits. From any thread."""
+        return self._house.has_record(payer)
+
     def checks(self) -> Sequence[Callable[[], Check]]:
         """Its part of the readiness report."""
         return [self._check_deposits]
 
     def _check_deposits(self) -> Check:
-        held = self._deposits.held
-        line = "newcomers get none: too many have failed on chain within a day" if held else ""
+        held = self._house.is_shut
+        line = "newcomers get none: those of a day have not brought their gas" if held else ""
         return Check("deposits", not held, line)
 
     def tidy(self, now: int) -> None:
@@ -146,6 +153,6 @@ class ChainSide:
         self._metrics.show_requests(
             {"deposit": deposits.waiting, "refund": refunds.waiting},
             {"deposit": deposits.ended, "refund": refunds.ended},
-            held=deposits.held,
+            held=self._house.is_shut,
         )
         self._metrics.show_left_out(self._claims.left_out)

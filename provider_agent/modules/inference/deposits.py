@@ -4,23 +4,24 @@
 A deposit is first tried on the newest state, over the visitors' endpoints: what is its payer's
 fault costs no gas. The row of the book says what became of it, with the channel's balance as the
 chain has it at the pinned block. Whether a payer's word was used says the token (EIP-3009), so it
-does not matter who has sent it. What is lost on payers whose deposits fail on chain is bounded. So
-is what is spent on a channel that brings nothing: a few deposits, then it has to have brought the
-gas of those that were made. Its payer can deposit by itself, and an empty channel is a new one.
+does not matter who has sent it. What is spent on a channel that brings nothing is bounded: a few
+deposits, then it has to have brought the gas of those that were made. What is spent on newcomers
+altogether is bounded too (`house`). A payer for which this agent pays no gas can deposit by
+itself: a word that somebody has sent counts all the same.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from provider_agent.core.attempts import CAME_TO_NOTHING, Attempts
 from provider_agent.modules.inference.chain_view import ChannelView
 from provider_agent.modules.inference.gas import DEPOSIT_GAS, Costs
+from provider_agent.modules.inference.house import House
 from provider_agent.modules.inference.repository import ChannelBook
-from provider_agent.modules.inference.rows import Asked, DepositRow
+from provider_agent.modules.inference.rows import HELD, Asked, DepositRow
 from teraproof.contracts.channels import ChannelsContract
 from teraproof.protocol.channels import COLLECTOR
 from teraproof.protocol.x402 import ChannelState, Fault
@@ -37,7 +38,6 @@ _MOST_SENT = 16  # under way at once
 _OF_ONE = 2  # of one payer
 _TRIALS = 8  # new ones that a cycle tries
 _CALL_GAS = 1_000_000
-_MOST_LOST, _DAY = 20, 86_400.0  # deposits that may fail on chain in a day before no more are sent
 _UNEARNED = 3  # deposits of a channel within a week, whatever it has brought
 _LEAST_TIME = 6  # seconds that an authorization must be good for
 
@@ -57,24 +57,16 @@ class Deposits:
         attempts: Attempts,
         operator: str,
         costs: Costs,
+        house: House,
         can_pay: Callable[[], bool] = lambda: True,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._book, self._view, self._channels = book, view, channels
         self._visitors, self._attempts, self._operator = visitors, attempts, operator
-        self._costs, self._can_pay, self._clock = costs, can_pay, clock
-        self._lost: deque[float] = deque(maxlen=_MOST_LOST)
-        self._losers: deque[bytes] = deque(maxlen=_MOST_LOST)  # whose channels those were
+        self._costs, self._house, self._can_pay = costs, house, can_pay
         #: How many have ended, by how.
         self.ended: Counter[str] = Counter()
         #: How many wait.
         self.waiting = 0
-
-    @property
-    def held(self) -> bool:
-        """Whether strangers' are not sent, because too many have failed on chain."""
-        full = len(self._lost) == _MOST_LOST
-        return full and self._clock() - self._lost[0] < _DAY
 
     def reconcile(self, block: BlockRef, head: BlockRef, time_left: Callable[[], float]) -> None:
         """Take each deposit as far as it goes now. Raises ChainError."""
@@ -97,18 +89,15 @@ class Deposits:
                 log.info("deposit %s: its channel has not brought the gas of others", row.name[:12])
                 self._refuse(row, Fault.DEPOSIT_TRANSACTION)
                 continue
+            if not self._house.pays_for(row.config.payer):
+                self._hold(row)
+                continue
             is_full = sent.total() >= _MOST_SENT or sent[row.config.payer] >= _OF_ONE
-            is_held = self.held and not self._has_paid(row.channel)
-            if is_full or is_held or not self._can_pay() or trials >= _TRIALS or not time_left():
+            if is_full or not self._can_pay() or trials >= _TRIALS or not time_left():
                 continue
             trials += 1
             if self._try(row):
                 sent[row.config.payer] += 1
-
-    def _has_paid(self, channel: bytes) -> bool:
-        """Whether a channel has brought a deposit's gas. Strangers' failures do not stop it."""
-        row = None if channel in self._losers else self._book.channel(channel)
-        return row is not None and row.charged > 0 and row.charged >= self._costs.of(DEPOSIT_GAS)
 
     def _is_earned(self, channel: bytes) -> bool:
         """Whether a channel has brought what its deposits have cost, as far as it has to."""
@@ -172,11 +161,16 @@ class Deposits:
         if not made or self._attempts.gets_more(made[-1]):
             self._send(row, self._data(row))
             return
-        if made[-1].mined is not None and made[-1].mined.status != 1:
-            self._lost.append(self._clock())
-            self._losers.append(row.channel)
+        mined = made[-1].mined
+        if mined is not None and mined.status != 1:
             log.warning("deposit %s failed on chain", row.name[:12])
+            self._book.set_deposit(row.nonce, tx_hash=mined.tx_hash)
         self._refuse(row, Fault.DEPOSIT_TRANSACTION)
+
+    def _hold(self, row: DepositRow) -> None:
+        """Say that its gas is not paid now. It may be asked for again."""
+        self._book.set_deposit(row.nonce, state=Asked.REFUSED, reason=HELD)
+        self.ended["held"] += 1
 
     def _refuse(self, row: DepositRow, fault: Fault) -> None:
         self._book.set_deposit(row.nonce, state=Asked.REFUSED, reason=fault.value)

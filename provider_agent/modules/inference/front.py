@@ -59,6 +59,7 @@ class Front:
         origins: Sequence[str] = (),
         proxies: Sequence[str] = (),
         is_blind: Callable[[], bool] = lambda: False,
+        has_record: Callable[[str], bool] = lambda payer: False,
     ) -> None:
         self._public_url, self._settings = public_url, settings
         self._upstreams = Upstreams(settings)
@@ -71,6 +72,7 @@ class Front:
             max_deposits=settings.max_deposits,
             deposit_wait=float(settings.deposit_wait),
             is_blind=is_blind,
+            has_record=has_record,
         )
         desk = Desk(
             book, self._journal, receipt_domain(payee.chain_id), key.account, payee.chain_id
@@ -160,11 +162,14 @@ def _with_document(operations: Sequence[Operation]) -> list[Operation]:
 
 
 def make_front(
-    context: Context, book: ChannelBook, money: Money, *, is_blind: Callable[[], bool]
+    context: Context,
+    book: ChannelBook,
+    money: Money,
+    *,
+    is_blind: Callable[[], bool],
+    has_record: Callable[[str], bool],
 ) -> Front:
-    """The front of an agent. `is_blind` says that the chain was not seen for long. Raises
-    KeyFileError.
-    """
+    """The front of an agent; see the cashier for what is asked. Raises KeyFileError."""
     settings, standing = context.settings, context.standing
     wanted, api = settings.section(InferenceSettings), settings.api
 
@@ -189,4 +194,5 @@ def make_front(
         origins=api.allowed_origins,
         proxies=api.trusted_proxies,
         is_blind=is_blind,
+        has_record=has_record,
     )

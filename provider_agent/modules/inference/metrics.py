@@ -34,7 +34,7 @@ class ChainMetrics:
         )
         self._held = gauge(
             "channel_deposits_held",
-            "1 while newcomers get no deposits, because too many have failed on chain.",
+            "1 while newcomers get no deposits: those of a day have not brought their gas.",
         )
         self._counted: Counter[tuple[str, str]] = Counter()
         self._out = 0

@@ -41,7 +41,13 @@ class InferenceModule(Module):
         money.pay.keep(context.store, self.name)
         self._chain = ChainSide(context, self._book, money)
         self._tidied = 0.0
-        self._front = make_front(context, self._book, money, is_blind=lambda: self._chain.is_blind)
+        self._front = make_front(
+            context,
+            self._book,
+            money,
+            is_blind=lambda: self._chain.is_blind,
+            has_record=self._chain.has_record,
+        )
 
     @classmethod
     def build(cls, context: Context) -> Self | None:

@@ -14,6 +14,7 @@ import sqlite3
 from typing import Any
 
 from provider_agent.modules.inference.rows import (
+    HELD,
     Asked,
     ChannelRow,
     DepositRow,
@@ -168,7 +169,9 @@ class ChannelBook(Repository):
     # ------------------------------------------------------------------ deposits
 
     def ask_deposit(self, channel: bytes, config: ChannelConfig, deposit: Deposit) -> DepositRow:
-        """Keep a deposit that a payer has signed; the same a second time changes nothing."""
+        """Keep a deposit that a payer has signed. The same a second time changes nothing, unless
+        it was held.
+        """
         said = deposit.authorization
         nonce = deposit_nonce(channel, said.salt)
         with self.transaction() as db:
@@ -188,6 +191,11 @@ class ChannelBook(Repository):
                     deposit.signature,
                     self._now(),
                 ),
+            )
+            db.execute(
+                "UPDATE channel_deposits SET state = ?, reason = '' "
+                "WHERE nonce = ? AND state = ? AND reason = ?",
+                (Asked.NEW, nonce, Asked.REFUSED, HELD),
             )
             found = self.deposit(nonce)
         if found is None:
@@ -219,8 +227,11 @@ class ChannelBook(Repository):
         return int(row[0])
 
     def deposits_made(self, channel: bytes) -> int:
-        """How many deposits were sent for a channel, of those that are kept."""
-        query = "SELECT count(*) FROM channel_deposits WHERE channel = ? AND state IN (?, ?)"
+        """How many deposits were sent for a channel, of those that are kept. Failed ones count."""
+        query = (
+            "SELECT count(*) FROM channel_deposits "
+            "WHERE channel = ? AND (state IN (?, ?) OR tx_hash <> x'')"
+        )
         return int(self._db().execute(query, (channel, Asked.SENT, Asked.DONE)).fetchone()[0])
 
     def set_deposit(self, nonce: bytes, **columns: Any) -> None:
@@ -278,11 +289,11 @@ class ChannelBook(Repository):
 
     def forget_asked(self, before: int, refused: int) -> None:
         """Forget deposits and refunds from before a time that have ended, and deposits from before
-        `refused` that were refused: strangers cause those without paying.
+        `refused` that were refused and not sent: strangers cause those without paying.
         """
         with self.transaction() as db:
             db.execute(
-                "DELETE FROM channel_deposits WHERE state = ? AND created_at < ?",
+                "DELETE FROM channel_deposits WHERE state = ? AND created_at < ? AND tx_hash = x''",
                 (Asked.REFUSED, refused),
             )
             for table in ("channel_deposits", "channel_refunds"):

@@ -28,7 +28,11 @@ class Asked(StrEnum):
     DONE = "done"
     """It is in a confirmed block, and the channel's row says so."""
     REFUSED = "refused"
-    """It was given up; `reason` is an error word of x402."""
+    """It was given up; `reason` is an error word of x402, or `HELD`."""
+
+
+#: The reason of a deposit whose gas is not paid now: no word of x402's.
+HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,9 @@ class InferenceSettings(Section):
     """Connections of one network address at once."""
     max_deposits: Annotated[int, Unit("deposits")] = Field(default=64, ge=1, le=10_000)
     """Deposits that wait for the chain at once."""
+    newcomer_deposits: Annotated[int, Unit("deposits")] = Field(default=64, ge=1, le=100_000)
+    """Deposits of a day whose gas newcomers have not brought back yet; a quarter of them may be one
+    payer's. Above it only payers that have brought the gas of theirs get more."""
     body_mb: int = Field(default=4, ge=1, le=256)
     """Longest request."""
     answer_mb: int = Field(default=16, ge=1, le=1_024)

@@ -200,15 +200,15 @@ def serve(folder: Path, server: ModelServer | None = None, **changed: Any) -> It
 
 
 @contextlib.contextmanager
-def chain(rig: Rig, refuse: x402.Fault | None = None) -> Iterator[None]:
+def chain(rig: Rig, refuse: str = "") -> Iterator[None]:
     """Confirm deposits and refunds as they are asked for, or refuse deposits."""
     ends = threading.Event()
 
     def work() -> None:
         while not ends.wait(0.02):
             for row in rig.book.deposits(Asked.NEW):
-                if refuse is not None:
-                    rig.book.set_deposit(row.nonce, state=Asked.REFUSED, reason=refuse.value)
+                if refuse:
+                    rig.book.set_deposit(row.nonce, state=Asked.REFUSED, reason=refuse)
                     continue
                 known = rig.book.channel(row.channel)
                 before, claimed = (known.balance, known.total_claimed) if known else (0, 0)
