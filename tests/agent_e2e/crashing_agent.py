@@ -24,6 +24,7 @@ from provider_agent.cli import main as cli
 from provider_agent.modules.disputes.bench import Bench
 from provider_agent.modules.disputes.votes import VoteBook
 from provider_agent.modules.inference.claim_book import CONTRACT as CHANNELS
+from provider_agent.modules.inference.claim_book import ClaimBook
 from provider_agent.modules.inference.repository import ChannelBook
 from provider_agent.modules.jobs.attestations import Attestations
 from provider_agent.modules.jobs.duty import JobsDuty
@@ -62,6 +63,8 @@ DOCKER: tuple[tuple[type, Mapping[str, str]], ...] = (
 
 #: What is written into the channel book.
 BOOK = ("ask_deposit", "set_deposit", "begin", "end", "ask_refund", "set_refund", "see")
+#: What is written about batches of claims.
+BATCHES = ("add", "forget")
 
 
 class Reaper:
@@ -146,6 +149,8 @@ def install(reaper: Reaper, *containers: tuple[type, Mapping[str, str]]) -> None
             wrap(owner, function, lambda *_, point=point: f"containers.{point}")
     for written in BOOK:
         wrap(ChannelBook, written, lambda *_, point=written: f"book.{point}", commits=True)
+    for written in BATCHES:
+        wrap(ClaimBook, written, lambda *_, point=written: f"batch.{point}", commits=True)
     wrap(VoteBook, "keep", lambda book, *vote: "" if book.of(*vote[:2]) else "vote.kept")
     wrap(Bench, "_keep_own", lambda *_: "juror.own")
     wrap(Bench, "_keep", lambda *_: "juror.finding")

@@ -20,11 +20,13 @@ from tests.support.model_server import running
 ACTIONS = ("deposit", "claim", "settle", "refund")
 STATES = ("planned", "signed", "broadcast", "sent", "mined", "final")
 WRITTEN = ("ask_deposit", "set_deposit", "begin", "end", "ask_refund", "set_refund", "see")
+BATCHES = ("add", "forget")
 POINTS = {
     f"{step}.{side}"
     for step in (
         *(f"channel_{action}.{state}" for action in ACTIONS for state in STATES),
         *(f"book.{written}" for written in WRITTEN),
+        *(f"batch.{written}" for written in BATCHES),
     )
     for side in ("before", "after")
 }

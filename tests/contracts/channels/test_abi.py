@@ -219,6 +219,15 @@ def test_multicall__views__answer_as_by_themselves(ground: Ground, channel: Chan
     assert contract.multicall([]) == []
 
 
+def test_multicall__long_answer__is_cut_at_64_bytes(ground: Ground) -> None:
+    """As many as it promises, no less and no more: no answer that a payment needs is longer."""
+    domain = ground.channels.eip712Domain.prepare_calldata()
+    (answer,) = ground.channels.multicall([domain])
+    whole = boa.env.execute_code(to_address=ground.channels.address, data=domain).output
+    assert len(whole) > len(answer) == 64
+    assert answer == whole[:64]
+
+
 def test_multicall__more_calls_or_longer_ones_than_there_may_be__refused(ground: Ground) -> None:
     view = ground.channels.MIN_WITHDRAW_DELAY.prepare_calldata()
     assert len(ground.channels.multicall([view] * 8)) == 8
