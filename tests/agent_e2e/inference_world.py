@@ -37,6 +37,9 @@ class InferenceWorld(World):
     """See the module."""
 
     server: ModelServer = field(default_factory=ModelServer)
+    coin_price: str = "0"
+    """Gas costs nothing: what is owed is claimed whatever it is."""
+    claim_hours: float = 0.001
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,16 +51,17 @@ class InferenceWorld(World):
         return f"http://127.0.0.1:{self.paid_port}"
 
     def configure(self) -> Path:
-        """Serve a model for pay; what is owed is claimed whatever it is."""
+        """Serve a model for pay."""
         config = super().configure()
-        text = config.read_text().replace("[operator]", 'coin_price = "0"\n\n[operator]', 1)
+        price = f'coin_price = "{self.coin_price}"\n\n[operator]'
+        text = config.read_text().replace("[operator]", price, 1)
         config.write_text(
             f"""{text}
 [inference]
 host = "127.0.0.1"
 port = {self.paid_port}
 public_url = "{self.paid_url}"
-claim_hours = 0.001
+claim_hours = {self.claim_hours}
 
 [inference.models.{MODEL}]
 upstream = "{self.server.url}"
@@ -107,6 +111,7 @@ class Buyer:
     ceiling: int = 0
     """The most that a request can cost."""
     faults: Counter[str] = field(default_factory=Counter)
+    withdraws: bool = False
     _deposit: Deposit | None = None
     _has_deposit: bool = False
 
@@ -211,6 +216,22 @@ class Buyer:
         if answer is not None and answer.status_code == 402:
             self._learn(x402.Required.decode(answer.headers[x402.REQUIRED_HEADER]))
         return answer is not None and answer.status_code == 200
+
+    # ------------------------------------------------------------------ leaving
+
+    def begin_withdrawal(self, amount: int) -> None:
+        """Announce by its own transaction that it takes so much back."""
+        self._send("initiateWithdraw", self.config.abi_tuple(), amount)
+        self.withdraws = True
+
+    def end_withdrawal(self) -> None:
+        """Take what is unclaimed of it."""
+        self._send("finalizeWithdraw", self.config.abi_tuple())
+        self.withdraws = False
+
+    def _send(self, name: str, *arguments: Any) -> None:
+        deployed = self.world.deployment
+        deployed.transact(deployed.channels.call(self.account, name, *arguments))
 
     # ------------------------------------------------------------------ looking
 

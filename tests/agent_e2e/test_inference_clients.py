@@ -172,19 +172,14 @@ def test_payer_withdraws_while_requests_run__what_was_served_is_claimed_and_no_m
     buyer = Buyer(world)
     world.server.faults.pause = 0.5
     assert buyer.ask()
-    channels = world.deployment.channels
-    world.deployment.transact(
-        channels.call(buyer.account, "initiateWithdraw", buyer.config.abi_tuple(), USD // 2)
-    )
+    buyer.begin_withdrawal(USD // 2)
     refused = False
     while not refused:
         refused = not buyer.ask()
     assert buyer.faults == {wire.Fault.EXCEEDS_BALANCE.value: 1}
     world.until(lambda: at_rest(world, buyer.paid), "claim", 90)
     world.anvil.increase_time(86_400)
-    world.deployment.transact(
-        channels.call(buyer.account, "finalizeWithdraw", buyer.config.abi_tuple())
-    )
+    buyer.end_withdrawal()
     assert buyer.on_chain() == (USD - USD // 2, buyer.paid)
     assert world.balance(world.owner.address) == buyer.paid == charged_of(world)
     # What is left of the channel is good for more, and the payer is not charged twice.

@@ -99,6 +99,35 @@ def test_claim__many_channels_at_once(ground: Ground, claim: Claim) -> None:
     assert ground.received() == (55 * USD // 2, 0)
 
 
+@pytest.mark.invariant("I-1", "I-12")
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (0, 2, 0, 1), (2, 0, 3, 1)])
+def test_claim__rows_of_several_receivers_and_tokens__each_has_its_own(
+    ground: Ground, order: tuple[int, ...]
+) -> None:
+    """Whoever is paid by one row and claims for others in the next is not paid for them."""
+    other = deployer_of("testnet/PaymentToken").deploy()
+    other.mint(ground.payer.address, 2 * DEPOSIT)
+    claimer = ground.receiver.address
+    mine = ground.config(0), ground.config(1, token=other.address)
+    theirs = [
+        replace(one, receiver=ground.stranger.address, receiver_authorizer=claimer) for one in mine
+    ]
+    configs = [ground.deposit(mine[0]), mine[1], ground.deposit(theirs[0]), theirs[1]]
+    collector = deployer_of("mocks/Collector").deploy()
+    other.approve(collector.address, 2 * DEPOSIT, sender=ground.payer.address)
+    for config in configs[1::2]:
+        ground.channels.deposit(config.abi_tuple(), DEPOSIT, collector.address, b"")
+    # Each place in the batch has a sum of its own; a channel that comes twice brings the highest.
+    ground.claim(
+        *(ground.row(configs[number], (place + 1) * USD) for place, number in enumerate(order)),
+        by=ground.receiver,
+    )
+    for number, config in enumerate(configs):
+        due = max(((n + 1) * USD for n, one in enumerate(order) if one == number), default=0)
+        assert ground.held(config) == (DEPOSIT, due)
+        assert ground.channels.receivers(config.receiver, config.token) == (due, 0)
+
+
 @pytest.mark.invariant("I-9")
 def test_claim__above_the_voucher__refused(
     ground: Ground, channel: ChannelConfig, claim: Claim
