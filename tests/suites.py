@@ -180,9 +180,19 @@ def surroundings() -> dict[str, str]:
     return {"APE_DATA_FOLDER": str(ROOT / ".build" / "ape")} | os.environ | ours
 
 
-def execute(command: list[str]) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Run:
+    """How one pytest run ended."""
+
+    code: int
+    said: str
+    processor: float
+    """Seconds of processor time, with those of the programs that it started and waited for."""
+
+
+def execute(command: list[str]) -> Run:
     """One pytest run; its output is kept, for another suite may be talking."""
-    return subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=ROOT,
         env=surroundings(),
@@ -191,8 +201,12 @@ def execute(command: list[str]) -> subprocess.CompletedProcess[str]:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-    )
+    ) as process:
+        assert process.stdout is not None  # it is a pipe
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return Run(process.returncode, said, usage.ru_utime + usage.ru_stime)
 
 
 def run(lane: Lane, report: Path) -> Count:
@@ -207,10 +221,10 @@ def run(lane: Lane, report: Path) -> Count:
     started = time.monotonic()
     done = execute([str(python), "-m", "pytest", *files, *options, "-q", "--durations=5"])
     result = count(report) if report.is_file() else Count()
-    if done.returncode not in (OK, NO_TESTS) and not result.failed:
+    if done.code not in (OK, NO_TESTS) and not result.failed:
         result.failed = 1
-    taken = time.monotonic() - started
-    print(f"{done.stdout}== {lane.name}: {result} in {taken:.0f} s", flush=True)
+    taken = f"{time.monotonic() - started:.0f} s, {done.processor:.0f} s of processor time"
+    print(f"{done.said}== {lane.name}: {result} in {taken}", flush=True)
     return result
 
 
