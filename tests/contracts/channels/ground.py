@@ -7,7 +7,7 @@ and the SDK agree on every byte.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,9 @@ from tests.contracts.deploy import DAY, USD, Contract, account_of, deployer_of
 
 FAR = 2**40
 DEPOSIT = 10 * USD
+
+# One of the ways to claim rows.
+Claim = Callable[..., None]
 
 
 @dataclass

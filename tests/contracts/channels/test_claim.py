@@ -3,37 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import boa
 import pytest
 
-from teraproof.protocol.channels import ChannelConfig, Voucher, VoucherClaim
+from teraproof.protocol.channels import ChannelConfig, Voucher
 from teraproof.protocol.messages import sign
-from teraproof.protocol.terms import ZERO_ADDRESS
 from tests.contracts.actions import event, events
-from tests.contracts.channels.ground import DEPOSIT, Ground, reverts
-from tests.contracts.deploy import DAY, USD, Contract, deployer_of
+from tests.contracts.channels.ground import DEPOSIT, Claim, Ground, reverts
+from tests.contracts.deploy import DAY, USD, deployer_of
 
 ORDER_OF_CURVE = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-
-Claim = Callable[..., None]
-
-
-@pytest.fixture(params=["claim", "claimWithSignature"])
-def claim(request: pytest.FixtureRequest, ground: Ground) -> Claim:
-    """Both ways to claim: sent by the operator, and by its signature."""
-
-    def by_signature(*rows: VoucherClaim) -> None:
-        ground.channels.claimWithSignature(
-            [row.abi_tuple() for row in rows],
-            ground.word_over(rows),
-            sender=ground.stranger.address,
-        )
-
-    return ground.claim if request.param == "claim" else by_signature
 
 
 @pytest.mark.invariant("I-1", "I-9")
@@ -277,125 +258,6 @@ def test_claim_with_signature__rows_of_several_authorizers__refused(
         ground.channels.claimWithSignature(
             [row.abi_tuple() for row in rows], ground.word_over(rows)
         )
-
-
-# ----------------------------------------------------------------- contracts that sign
-
-
-@pytest.fixture
-def wallet(ground: Ground) -> Contract:
-    """A contract wallet whose owner is the payer's key."""
-    return deployer_of("mocks/Wallet").deploy(ground.payer_key.address)
-
-
-def funded(ground: Ground, wallet: Contract, **changes: Any) -> ChannelConfig:
-    """A channel whose payer is the wallet, with a deposit against its allowance."""
-    config = ground.config(payer=wallet.address, payer_authorizer=ZERO_ADDRESS, **changes)
-    collector = deployer_of("mocks/Collector").deploy()
-    ground.token.mint(wallet.address, DEPOSIT)
-    approve = ground.token.approve.prepare_calldata(collector.address, DEPOSIT)
-    wallet.execute(ground.token.address, approve, sender=ground.payer_key.address)
-    ground.channels.deposit(config.abi_tuple(), DEPOSIT, collector.address, b"")
-    return config
-
-
-@pytest.mark.invariant("I-9")
-def test_claim__payer_is_a_contract__it_decides(
-    ground: Ground, wallet: Contract, claim: Claim
-) -> None:
-    config = funded(ground, wallet)
-    with reverts("channels: invalid signature"):
-        claim(ground.row(config, USD, signer=ground.payer))
-    claim(ground.row(config, USD))
-    assert ground.held(config) == (DEPOSIT, USD)
-
-
-def test_claim__payer_without_authorizer_is_a_key__it_signs(ground: Ground, claim: Claim) -> None:
-    config = ground.deposit(ground.config(payer_authorizer=ZERO_ADDRESS))
-    with reverts("channels: invalid signature"):
-        claim(ground.row(config, USD))
-    claim(ground.row(config, USD, signer=ground.payer))
-    assert ground.held(config) == (DEPOSIT, USD)
-
-
-def test_claim__payer_is_a_contract_that_knows_no_signatures__refused(
-    ground: Ground, claim: Claim
-) -> None:
-    """Neither a contract without the function, nor one that answers something else."""
-    collector = deployer_of("mocks/Collector").deploy()
-    collector.bring(-DEPOSIT)
-    for payer in (ground.token.address, collector.address):
-        config = ground.config(payer=payer, payer_authorizer=ZERO_ADDRESS)
-        row = ground.row(config, USD)
-        ground.token.mint(payer, DEPOSIT)
-        with boa.env.anchor():
-            with boa.env.prank(payer):
-                ground.token.approve(collector.address, DEPOSIT)
-            collector.bring(0)
-            ground.channels.deposit(config.abi_tuple(), DEPOSIT, collector.address, b"")
-            with reverts("channels: invalid signature"):
-                claim(row)
-
-
-def test_claim__payer_authorizer_is_a_contract__is_asked_for_a_keys_signature(
-    ground: Ground, wallet: Contract, claim: Claim
-) -> None:
-    """Vouchers of such a channel are checked without a node, so a contract signs none."""
-    config = ground.deposit(ground.config(payer_authorizer=wallet.address))
-    with reverts("channels: invalid signature"):
-        claim(ground.row(config, USD))
-
-
-def test_claim_with_signature__authorizer_is_a_contract__it_decides(
-    ground: Ground, wallet: Contract
-) -> None:
-    config = ground.deposit(ground.config(receiver_authorizer=wallet.address))
-    rows = [ground.row(config, USD)]
-    given = [row.abi_tuple() for row in rows]
-    with reverts("channels: invalid signature"):
-        ground.channels.claimWithSignature(given, ground.word_over(rows))
-    ground.channels.claimWithSignature(given, ground.word_over(rows, ground.payer_key))
-    assert ground.received() == (USD, 0)
-
-
-@pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 65, 511, 512])
-def test_claim__signature_of_any_length__reaches_the_payers_contract_whole(
-    ground: Ground, length: int
-) -> None:
-    wallet = boa.loads(LISTENER)
-    config = funded(ground, wallet)
-    signature = bytes(number % 251 + 1 for number in range(length))
-    row = replace(ground.row(config, USD), signature=signature)
-    digest = ground.channels.getVoucherDigest(ground.id(config), USD)
-    wallet.expect(digest, signature)
-    ground.claim(row)
-    assert ground.held(config) == (DEPOSIT, USD)
-    wallet.expect(digest, b"other")
-    with reverts("channels: invalid signature"):
-        ground.claim(replace(row, total_claimed=USD + 1, max_claimable_amount=USD + 1))
-
-
-LISTENER = """
-# pragma version 0.4.3
-digest: bytes32
-signature: Bytes[600]
-
-@external
-def expect(digest: bytes32, signature: Bytes[600]):
-    self.digest = digest
-    self.signature = signature
-
-@external
-@view
-def isValidSignature(digest: bytes32, signature: Bytes[600]) -> bytes4:
-    if digest == self.digest and signature == self.signature:
-        return 0x1626BA7E
-    return 0xFFFFFFFF
-
-@external
-def execute(target: address, data: Bytes[4_096]) -> Bytes[1_024]:
-    return raw_call(target, data, max_outsize=1_024)
-"""
 
 
 # ----------------------------------------------------------------------- payout
