@@ -6,6 +6,7 @@ unit, each once, whatever payers and the chain do.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,32 @@ def test_claim__a_channel_owes_half_of_what_it_may__not_put_off(
         payer.serve(USD // 4)
         rig.side._claims._costs._every = 1e18
         rig.until(lambda: not payer.row.unclaimed, "claim")
+
+
+@pytest.mark.parametrize("bound", ["max_unclaimed_payer", "max_unclaimed_total"])
+def test_claim__a_payer_or_all_owe_half_of_what_they_may__not_put_off(
+    market: Deployment, tmp_path: Path, bound: str
+) -> None:
+    """On channels that owe little each. Where the bound is far off, the claim waits."""
+    for most, waits in (("100", True), ("0.5", False)):
+        folder = tmp_path / most
+        folder.mkdir()
+        with channel_rig(market, folder, coin_price="1000", **{bound: most}) as rig:
+            rig.cycle(2)
+            rig.side._claims._costs._every = 1e18
+            first = rig.payer().open(10 * USD)
+            second = type(first)(
+                rig, first.account, replace(first.config, salt=(1).to_bytes(32, "big"))
+            )
+            second.salt = 50
+            for payer in (first, second.open(10 * USD)):
+                payer.serve(USD // 8)
+            if waits:
+                rig.cycle(4)
+                assert rig.sent("claim") == 0
+                continue
+            rig.until(lambda: rig.sent("claim"), "claim")
+            assert " of at most " in str(rig.module.status(rig.store)[0])
 
 
 def test_claim__bad_rows_are_left_out_and_counted(rig: ChannelRig) -> None:

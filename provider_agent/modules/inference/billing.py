@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from eth_account.signers.local import LocalAccount
 
 from provider_agent.modules.inference.cashier import settlement
+from provider_agent.modules.inference.credit import Credit
 from provider_agent.modules.inference.journal import Journal
 from provider_agent.modules.inference.repository import ChannelBook
 from provider_agent.modules.inference.rows import ChannelRow
@@ -38,6 +39,7 @@ class Desk:
     operator: LocalAccount
     chain_id: int
     clock: Callable[[], float] = time.time
+    credit: Credit | None = None
     shares: Shares = field(default_factory=Shares)
 
 
@@ -71,14 +73,18 @@ class Bill:
         """The voucher that covers as many completion tokens."""
         return self.base + self.model.prices.cost(self._bounded(prompt), completion)
 
-    async def step(self, prompt: int | None, completion: int, response: bytes, next_: int) -> None:
-        """A step was served; the one after it goes up to `next_` completion tokens."""
+    async def step(self, prompt: int | None, completion: int, response: bytes, next_: int) -> bool:
+        """A step was served; the one after it goes up to `next_` completion tokens. Whether it can
+        be served on credit.
+        """
         async with self._desk.shares.of(self.row.config.payer):
             signed = self._make(prompt, completion, response)
             ahead = self.needed(prompt, next_) - signed.receipt.cumulative
             covered = max(0, min(ahead, self.voucher - signed.receipt.cumulative))
-            await self._desk.journal.run(self._desk.book.step, signed, covered)
+            desk = self._desk
+            has_room = await desk.journal.run(desk.book.step, signed, covered, desk.credit)
             self._keep(signed)
+            return has_room
 
     async def end(self, prompt: int | None, completion: int, response: bytes) -> SignedReceipt:
         """The request has ended."""

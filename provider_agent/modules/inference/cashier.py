@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
+from provider_agent.modules.inference.credit import Credit
 from provider_agent.modules.inference.journal import Journal
 from provider_agent.modules.inference.offers import Offers
 from provider_agent.modules.inference.repository import ChannelBook
@@ -63,13 +64,14 @@ class Cashier:
         clock: Callable[[], float] = time.time,
         is_blind: Callable[[], bool] = lambda: False,
         has_record: Callable[[str], bool] = lambda payer: False,
+        credit: Credit | None = None,
     ) -> None:
         """`is_blind` says that withdrawals may have begun of which nothing is known here,
         `has_record` that a payer has brought the gas of its deposits.
         """
         self._book, self._journal, self._offers = book, journal, offers
         self._max_deposits, self._wait, self._clock = max_deposits, deposit_wait, clock
-        self._is_blind, self._has_record = is_blind, has_record
+        self._is_blind, self._has_record, self._credit = is_blind, has_record, credit
         self._domain = channels_domain(offers.payee.chain_id)
         self._depositing: Counter[str] = Counter()
 
@@ -90,7 +92,11 @@ class Cashier:
         if self._is_blind():
             raise PaymentUnfit(Fault.STATE_UNAVAILABLE, "the chain is not seen here; try later")
         return await self._journal.run(
-            self._book.begin, payment.voucher, ceiling, self._offers.max_unclaimed
+            self._book.begin,
+            payment.voucher,
+            ceiling,
+            self._offers.max_unclaimed,
+            self._credit,
         )
 
     def unserved(self, payment: Payment, made: bytes) -> Settlement | None:

@@ -13,6 +13,7 @@ from provider_agent.core.worth import GasWorth
 from provider_agent.modules.inference.chain_view import ChannelView
 from provider_agent.modules.inference.claim_book import CONTRACT, ClaimBook, brings
 from provider_agent.modules.inference.claims import Claims
+from provider_agent.modules.inference.credit import Bounds
 from provider_agent.modules.inference.deposits import Deposits
 from provider_agent.modules.inference.duty import EVENTS, EVERY, InferenceDuty
 from provider_agent.modules.inference.gas import Costs
@@ -62,12 +63,14 @@ class ChainSide:
             house=self._house,
             can_pay=lambda: sender.reserve.jobs > _SPARE_JOBS,
         )
+        self._bounds = Bounds.of(wanted, money.pay.unit)
+        self._bounds.keep(context.store)
         self._claims = Claims(
             book=self._claim_book,
             channels=channels,
             sender=sender,
             costs=costs,
-            most_unclaimed=int(wanted.max_unclaimed * money.pay.unit),
+            bounds=self._bounds,
             window=chain.reorg_window,
         )
         self._refunds = Refunds(
@@ -146,6 +149,8 @@ class ChainSide:
         unit = self._pay.unit
         owed, owing = self._claim_book.owed()
         self._metrics.show_owed(owed / unit, owing, self._settling.due / unit)
+        at_risk = sum(self._claim_book.at_risk().values())
+        self._metrics.show_risk(at_risk / unit, self._bounds.total / unit)
         leaving = self._claim_book.left(_SHOWN)
         ends = [row.withdraw_requested_at + row.config.withdraw_delay for row in leaving]
         self._metrics.show_leaving(sum(map(brings, leaving)) / unit, min(ends, default=0))

@@ -57,6 +57,14 @@ class ClaimBook(Repository):
         rows = [ChannelRow.read(row) for row in self._db().execute(query, (*bound, limit))]
         return [row for row in rows if brings(row)]
 
+    def at_risk(self) -> dict[str, int]:
+        """Units of each payer that are served or being served, and not claimed."""
+        query = (
+            f"SELECT payer, sum({_OWED} + CAST(reserved AS REAL)) FROM paid_channels "  # noqa: S608 - ours
+            "WHERE charged <> total_claimed OR open = 1 GROUP BY payer"
+        )
+        return {str(payer): max(0, int(units)) for payer, units in self._db().execute(query)}
+
     def owed(self) -> tuple[int, int]:
         """What all channels owe together, in units, and how many owe."""
         query = f"SELECT sum({_OWED}), count(*) FROM paid_channels WHERE charged <> total_claimed"  # noqa: S608 - ours

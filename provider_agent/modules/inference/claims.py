@@ -5,7 +5,8 @@
   ones are found by halving, left out for a while, and counted.
 - A channel is in one transaction at a time. What was claimed is known by the chain's own sum, so a
   claim that comes twice brings nothing the second time.
-- A claim waits until it is worth its gas, or until half of what a channel may owe is owed.
+- A claim waits until it is worth its gas, or until half of what a channel, a payer or all together
+  may owe is owed.
 - **A withdrawal has begun: what is owed is claimed at once**, if it brings more than its gas. When
   it has ended, an unclaimed voucher is worth nothing. The sender gets that moment as the deadline,
   and so pays more the nearer it is.
@@ -25,6 +26,7 @@ from provider_agent.modules.inference.claim_book import (
     claim_key,
     claim_of,
 )
+from provider_agent.modules.inference.credit import Bounds
 from provider_agent.modules.inference.gas import CLAIM_GAS, ROW_GAS, Costs
 from provider_agent.modules.inference.rows import ChannelRow
 from provider_agent.store import IntentState
@@ -48,8 +50,8 @@ class _Fault:
 
 
 class Claims:
-    """See the module. Used by the loop's thread. `most_unclaimed` is in units of the token,
-    `window` are blocks after which no reorg is followed.
+    """See the module. Used by the loop's thread. `window` are blocks after which no reorg is
+    followed.
     """
 
     def __init__(
@@ -59,12 +61,12 @@ class Claims:
         channels: ChannelsContract,
         sender: Sender,
         costs: Costs,
-        most_unclaimed: int,
+        bounds: Bounds,
         window: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._book, self._channels, self._sender = book, channels, sender
-        self._costs, self._most_unclaimed = costs, most_unclaimed
+        self._costs, self._bounds = costs, bounds
         self._window, self._clock = window, clock
         self._bad: dict[bytes, _Fault] = {}
         self._failed, self._not_before = 0, 0.0
@@ -153,7 +155,8 @@ class Claims:
         part = rows[:MOST_ROWS]
         total, gas = sum(map(brings, part)), CLAIM_GAS + ROW_GAS * (len(part) - 1)
         waited = float(self._book.waited())
-        if 2 * brings(part[0]) >= self._most_unclaimed:
+        is_half = 2 * brings(part[0]) >= self._bounds.channel
+        if is_half or self._bounds.is_half(self._book.at_risk()):
             waited = float("inf")  # soon it would not be served any more
         return part if self._costs.is_worth_it(total, gas, waited) else ()
 

@@ -26,6 +26,7 @@ from provider_agent.http.openapi import document
 from provider_agent.http.server import ApiServer
 from provider_agent.modules.inference.billing import Desk
 from provider_agent.modules.inference.cashier import Cashier
+from provider_agent.modules.inference.credit import Bounds, Credit
 from provider_agent.modules.inference.journal import Journal
 from provider_agent.modules.inference.money import Money
 from provider_agent.modules.inference.offers import Offers, Payee
@@ -65,6 +66,7 @@ class Front:
         self._upstreams = Upstreams(settings)
         self._journal = Journal(book)
         self._offers = offers = Offers(settings, payee, self._url)
+        credit = Credit(book.core, Bounds.of(settings, payee.unit))
         cashier = Cashier(
             book,
             self._journal,
@@ -73,9 +75,15 @@ class Front:
             deposit_wait=float(settings.deposit_wait),
             is_blind=is_blind,
             has_record=has_record,
+            credit=credit,
         )
         desk = Desk(
-            book, self._journal, receipt_domain(payee.chain_id), key.account, payee.chain_id
+            book,
+            self._journal,
+            receipt_domain(payee.chain_id),
+            key.account,
+            payee.chain_id,
+            credit=credit,
         )
         self._service = Service(desk, cashier, self._upstreams, float(settings.step_wait))
         self._routes = InferenceRoutes(

@@ -17,6 +17,10 @@ class ChainMetrics:
         self._owed = gauge("channels_unclaimed", "Served on channels and not claimed, in tokens.")
         self._owing = gauge("channels_owing", "Channels on which something is not claimed.")
         self._due = gauge("channels_unsettled", "Claimed and not paid out, in tokens.")
+        self._risk = gauge(
+            "channels_at_risk", "Served or being served, and not claimed, in tokens."
+        )
+        self._most_risk = gauge("channels_at_risk_most", "The most that it may come to, in tokens.")
         self._leaving = gauge(
             "channels_leaving_unclaimed",
             "Not claimed on channels whose payers withdraw, in tokens.",
@@ -44,6 +48,11 @@ class ChainMetrics:
         self._owed.set(owed)
         self._owing.set(owing)
         self._due.set(due)
+
+    def show_risk(self, at_risk: float, most: float) -> None:
+        """What is served or being served, and the most that it may be."""
+        self._risk.set(at_risk)
+        self._most_risk.set(most)
 
     def show_leaving(self, owed: float, ends: int) -> None:
         """What is owed where payers withdraw, and when the first of them can end."""

@@ -13,6 +13,7 @@ import json
 import sqlite3
 from typing import Any
 
+from provider_agent.modules.inference.credit import Credit
 from provider_agent.modules.inference.rows import (
     HELD,
     Asked,
@@ -100,7 +101,13 @@ class ChannelBook(Repository):
 
     # ------------------------------------------------------------------ requests
 
-    def begin(self, voucher: SignedVoucher, ceiling: int, most_unclaimed: int) -> ChannelRow:
+    def begin(
+        self,
+        voucher: SignedVoucher,
+        ceiling: int,
+        most_unclaimed: int,
+        credit: Credit | None = None,
+    ) -> ChannelRow:
         """Open a request that costs at most `ceiling` (its first step), on a voucher whose
         signature is right; the channel as it is then.
 
@@ -119,6 +126,11 @@ class ChannelBook(Repository):
             if row.unclaimed + ceiling > most_unclaimed:
                 raise PaymentUnfit(
                     Fault.STATE_UNAVAILABLE, "too much of the channel is unclaimed; try again soon"
+                )
+            if credit is not None and not credit.take(row, row.unclaimed + ceiling):
+                raise PaymentUnfit(
+                    Fault.STATE_UNAVAILABLE,
+                    "too much of the payer's channels, or of all, is unclaimed; try again soon",
                 )
             self._raise(db, row, voucher)
             db.execute(
@@ -139,14 +151,20 @@ class ChannelBook(Repository):
             self._raise(db, row, voucher)
             return self._known(voucher.channel)
 
-    def step(self, signed: SignedReceipt, reserved: int) -> None:
-        """A step of the open request was served, and the next one can cost `reserved`."""
+    def step(self, signed: SignedReceipt, reserved: int, credit: Credit | None = None) -> bool:
+        """A step of the open request was served, and the next one can cost `reserved`. Whether
+        there is room for it; else nothing is reserved.
+        """
         with self.transaction() as db:
-            self._charge(db, signed)
+            row = self._charge(db, signed)
+            stands = signed.receipt.cumulative + reserved - row.total_claimed
+            has_room = credit is None or credit.take(row, stands)
+            reserved = reserved if has_room else 0
             db.execute(
                 "UPDATE paid_channels SET reserved = ? WHERE channel = ?",
                 (str(reserved), signed.receipt.channel),
             )
+            return has_room
 
     def end(self, signed: SignedReceipt) -> None:
         """The open request has ended with this receipt."""
@@ -324,7 +342,8 @@ class ChannelBook(Repository):
                 (str(voucher.amount), voucher.signature, row.channel),
             )
 
-    def _charge(self, db: sqlite3.Connection, signed: SignedReceipt) -> None:
+    def _charge(self, db: sqlite3.Connection, signed: SignedReceipt) -> ChannelRow:
+        """The channel as it was before."""
         said = signed.receipt
         row = self._known(said.channel)
         right = row.opened_charged + said.charged == said.cumulative
@@ -336,6 +355,7 @@ class ChannelBook(Repository):
             "UPDATE paid_channels SET charged = ?, receipt = ?, updated_at = ? WHERE channel = ?",
             (str(said.cumulative), json.dumps(signed.to_json()), self._now(), said.channel),
         )
+        return row
 
     def _close(self, db: sqlite3.Connection, channel: bytes) -> None:
         db.execute(

@@ -74,6 +74,11 @@ class ChannelRow:
         return max(0, self.charged - self.total_claimed)
 
     @property
+    def at_risk(self) -> int:
+        """The same with what is being served."""
+        return max(0, self.charged + self.reserved - self.total_claimed)
+
+    @property
     def state(self) -> ChannelState:
         """As the payer is shown it."""
         return ChannelState(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from provider_agent.core.module import Table, short_id
 from provider_agent.core.pay import Pay
 from provider_agent.modules.inference.claim_book import ClaimBook
+from provider_agent.modules.inference.credit import Bounds
 from provider_agent.modules.inference.rows import ChannelRow
 from provider_agent.store import Store
 from teraproof.amounts import show_date
@@ -20,6 +21,7 @@ def channels_status(store: Store, module: str) -> list[str | Table]:
         return []
     owed, owing = book.owed()
     line = f"Channels: {pay.show(owed)} served and not claimed, on {owing}"
+    line += _risk(book.at_risk(), Bounds.kept(store), pay)
     rows = [
         (
             short_id(row.channel),
@@ -33,6 +35,17 @@ def channels_status(store: Store, module: str) -> list[str | Table]:
     ]
     columns = ("Channel", "Payer", "Deposit", "Charged", "Not claimed", "Note")
     return [line, Table("Channels that owe", columns, rows)] if rows else [line]
+
+
+def _risk(at_risk: dict[str, int], bounds: Bounds | None, pay: Pay) -> str:
+    """What is at risk with the requests that run, and what may be."""
+    if bounds is None:
+        return ""
+    total, most = sum(at_risk.values()), max(at_risk.values(), default=0)
+    return (
+        f"; at risk: {pay.show(total)} of at most {pay.show(bounds.total)}, of one payer "
+        f"{pay.show(most)} of {pay.show(bounds.payer)}"
+    )
 
 
 def _note(row: ChannelRow) -> str:

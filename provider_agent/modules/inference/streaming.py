@@ -161,10 +161,14 @@ class PaidStream(Response):
     async def _step(self, send: Send, steps: Steps) -> None:
         usage, done = self._meter.usage, self._meter.completion
         while steps.end <= done < self._bill.asked.limit:
-            await self._bill.step(usage.prompt, done, self._hash.digest(), steps.next_end)
+            digest = self._hash.digest()
+            has_room = await self._bill.step(usage.prompt, done, digest, steps.next_end)
             assert self._bill.last is not None
             comment = self._bill.last.to_comment()
             await send({"type": "http.response.body", "body": comment, "more_body": True})
+            if not has_room:
+                line = "too much is unclaimed here; the stream ends, and a new one may soon begin"
+                raise Refused(Code.STREAM_UNPAID, line)
             await steps.go_on(usage.prompt)
 
     async def _receipt(self) -> bytes:
