@@ -270,7 +270,7 @@ bench-leases: setup engine ## 100 leases on one agent, with Docker Engine; needs
 	@$(BIN)/python -m benchmarks.rentals.load
 
 .PHONY: bench-inference
-bench-inference: setup ## what the provider adds to a request for a model; 1,000 paid streams at once
+bench-inference: setup ## what provider and gateway add to a request for a model, next to the bare server; 1,000 paid streams at once
 	@$(BIN)/python -m benchmarks.inference
 
 .PHONY: siege-leases
