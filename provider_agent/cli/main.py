@@ -108,6 +108,10 @@ LATER = {
         "provider_agent.prover.bench.bench",
         "Measure raw and proven rates of exact products, without a chain.",
     ),
+    "claim": Later(
+        "provider_agent.cli.channels",
+        "Claim what channels owe, as far as it is worth its gas.",
+    ),
     "lease": Later(
         "provider_agent.cli.lease",
         "Leave a lease: give the notice that was promised.",
@@ -127,6 +131,10 @@ LATER = {
     "settings": Later(
         "provider_agent.cli.reference",
         "List every setting: type, default, unit, variable and meaning.",
+    ),
+    "vouchers": Later(
+        "provider_agent.cli.channels",
+        "Keep a copy of what payers of models have signed: export, import.",
     ),
 }
 
@@ -288,18 +296,28 @@ def _deployment(
     type=click.IntRange(min=0),
     help="Staking's consent_nonce of the operator; default: the chain is asked.",
 )
-def consent(config: Path, owner: str, output: Path | None, nonce: int | None) -> None:
+@click.option(
+    "--leave-unclaimed",
+    is_flag=True,
+    help="Although channels of another operator owe, and this key cannot claim it.",
+)
+def consent(
+    config: Path, owner: str, output: Path | None, nonce: int | None, leave_unclaimed: bool
+) -> None:
     """Sign the operator's agreement to work for an owner; the owner registers with it.
 
     Each consent works once. Binding the key again ends the quotes that it signed before.
     """
     from provider_agent import app as agents
+    from provider_agent.cli.channels import refuse_unclaimed
     from provider_agent.cli.consent import next_consent, sign_consent
     from provider_agent.settings import load
     from teraproof.protocol.terms import address
 
     settings = load(config)
     key, owner = agents.read_key(settings.operator), address("--owner", owner)
+    if not leave_unclaimed:
+        refuse_unclaimed(settings, key.address)
     if nonce is None:
         nonce = next_consent(settings, key)
     expires = int(time.time()) + _CONSENT_SECONDS

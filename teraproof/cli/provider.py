@@ -116,6 +116,34 @@ def set_operator(session: Session, consent_file: Path) -> Result:
     return {"provider": sender.address, "operator": consent.message.operator}
 
 
+@command(cli, Needs.ACCOUNT, "claim-vouchers")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def claim_vouchers(session: Session, file: Path) -> Result:
+    """Claim what FILE of provider-agent vouchers export brings; for channels that no agent claims.
+
+    The account is the channels' receiver, or the operator that they name.
+    """
+    from teraproof.errors import of_file
+    from teraproof.market import vouchers
+    from teraproof.protocol.vouchers import MOST_BYTES, read
+
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(MOST_BYTES)
+    except OSError as error:
+        raise of_file(error, file, "cannot read") from None
+    kept = read(data, session.chain.chain_id)
+    found = vouchers.claim(session.market, session.sender, session.ui, kept)
+    shown = session.market.show_price(found.units)
+    session.ui.step(f"{shown} claimed of {found.channels} channels")
+    if found.left:
+        session.ui.note(
+            f"{len(found.left)} channels are left: this account is neither their receiver nor "
+            "their operator, or the contract does not take their vouchers"
+        )
+    return {"claimed": str(found.units), "channels": found.channels, "left": list(found.left)}
+
+
 def _stake(session: Session, owner: str | None, wei: int) -> Result:
     from teraproof.market import entries, providers
 

@@ -32,6 +32,7 @@ from teraproof.gateway.store import Store
 from teraproof.market.market import Market, transact
 from teraproof.market.sending import Sender
 from teraproof.market.ui import Ui
+from teraproof.market.vouchers import channels_of
 from teraproof.protocol.channels import Voucher, channels_domain
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.inference import PATHS
@@ -82,14 +83,8 @@ class Returning:
     """The channels of one store on the market's chain. `reach` says where providers may be."""
 
     def __init__(self, market: Market, store: Store, reach: Reach) -> None:
-        if market.channels is None:
-            raise CommandError(
-                f"the deployment on chain {market.chain.chain_id} has no payment channels; "
-                "choose the chain of the gateway",
-                Code.INPUT_INVALID,
-            )
         self._market, self._store, self._reach = market, store, reach
-        self._contract: ChannelsContract = market.channels
+        self._contract: ChannelsContract = channels_of(market)
         self._ledger = Ledger.load(store)
 
     def standings(self, named: Sequence[str] = ()) -> list[Standing]:

@@ -23,11 +23,10 @@ from openai import OpenAI
 
 from scripts.market.ports import free_port
 from teraproof.gateway.settings import load
-from teraproof.market.registry import Deployed, Registry, save
 from teraproof.protocol.errors import Exit
-from teraproof.protocol.terms import address
 from tests.agent_e2e.chain import USD, ProofTerms, deployment, until
 from tests.agent_e2e.inference_world import MODEL, InferenceWorld
+from tests.agent_e2e.registries import save_registry
 from tests.support.anvil import ROOT, Anvil
 from tests.support.model_server import running
 
@@ -44,30 +43,7 @@ class Tenant:
     def __post_init__(self) -> None:
         world, found = self.world, self.world.deployment
         assert found.benchmark is not None and found.emissions is not None
-        addresses = {
-            "Staking": found.staking,
-            "Jobs": found.jobs,
-            "Benchmark": found.benchmark,
-            "Emissions": found.emissions,
-            "Token": found.token,
-            "PaymentToken": found.payment,
-            "Channels": found.channels,
-        }
-        genesis = world.anvil.rpc("eth_getBlockByNumber", "0x0", False)["hash"]
-        registry = Registry(
-            chain_id=world.anvil.chain_id,
-            network="test",
-            genesis=genesis,
-            deployer=found.deployer.address,
-            plan_sha256="",
-            complete=True,
-            contracts={
-                name: Deployed(address=address(name, one.address))
-                for name, one in addresses.items()
-            },
-        )
-        self.home.mkdir()
-        save(self.home, registry)
+        save_registry(self.home, found)
         key = self.home / "tenant.key"
         key.write_text(world.tenant.key.hex())
         key.chmod(0o600)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,7 +13,7 @@ from provider_agent.core.module import Context, Cycle
 from provider_agent.core.worth import GasWorth
 from provider_agent.modules.inference.chain_view import ChannelView
 from provider_agent.modules.inference.claim_book import CONTRACT, ClaimBook, brings
-from provider_agent.modules.inference.claims import Claims
+from provider_agent.modules.inference.claims import CLAIM_ALL, Claims
 from provider_agent.modules.inference.credit import Bounds
 from provider_agent.modules.inference.deposits import Deposits
 from provider_agent.modules.inference.duty import EVENTS, EVERY, InferenceDuty
@@ -27,6 +28,8 @@ from provider_agent.modules.inference.settling import Settling
 from teraproof.contracts.base import Event
 from teraproof.contracts.channels import ChannelsContract
 from teraproof.protocol.channels import CHANNELS, channels_domain
+
+log = logging.getLogger(__name__)
 
 _SPARE_JOBS = 2  # whose gas is not spent on what strangers ask for
 _SHOWN = 400  # channels that withdraw, of which metrics tell
@@ -72,6 +75,7 @@ class ChainSide:
             costs=costs,
             bounds=self._bounds,
             window=chain.reorg_window,
+            now=settings.agent.data_dir / CLAIM_ALL,
         )
         self._refunds = Refunds(
             book=book,
@@ -100,6 +104,14 @@ class ChainSide:
             refunds=self._refunds,
             settling=self._settling,
         )
+        owed, others = self._claim_book.of_others(context.key.address)
+        if others:
+            log.warning(
+                "%s channels of another operator owe %s, and this key cannot claim it: see "
+                "provider-agent vouchers export",
+                others,
+                money.pay.show(owed),
+            )
         self._metrics = ChainMetrics(context.metrics)
         self._seen, self._patience = time.monotonic(), wanted.withdraw_delay / 4  # seconds
 

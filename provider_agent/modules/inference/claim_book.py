@@ -65,6 +65,15 @@ class ClaimBook(Repository):
         )
         return {str(payer): max(0, int(units)) for payer, units in self._db().execute(query)}
 
+    def of_others(self, operator: str) -> tuple[int, int]:
+        """What channels owe that name another operator: units that a claim brings, and how many."""
+        rows = [
+            row
+            for row in self._owing("", _OWED, -1)
+            if int(row.config.receiver_authorizer, 16) != int(operator, 16)
+        ]
+        return sum(map(brings, rows)), len(rows)
+
     def owed(self) -> tuple[int, int]:
         """What all channels owe together, in units, and how many owe."""
         query = f"SELECT sum({_OWED}), count(*) FROM paid_channels WHERE charged <> total_claimed"  # noqa: S608 - ours

@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from provider_agent.core.attempts import MAX_PAUSE, PAUSE, UNDECIDED
 from provider_agent.modules.inference.claim_book import (
@@ -37,6 +38,8 @@ from teraproof.rpc.types import BlockRef
 
 log = logging.getLogger(__name__)
 
+#: A file in the data directory: the owner wants all claimed now.
+CLAIM_ALL = "claim-all"
 MOST_ROWS = 100  # of one transaction: below two million gas
 _MOST_READ = 4 * MOST_ROWS  # channels that a cycle considers
 _TRIALS = 64  # calls of one search for bad rows
@@ -51,7 +54,7 @@ class _Fault:
 
 class Claims:
     """See the module. Used by the loop's thread. `window` are blocks after which no reorg is
-    followed.
+    followed; `now` is a file by which the owner has all claimed at once.
     """
 
     def __init__(
@@ -63,11 +66,12 @@ class Claims:
         costs: Costs,
         bounds: Bounds,
         window: int,
+        now: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._book, self._channels, self._sender = book, channels, sender
         self._costs, self._bounds = costs, bounds
-        self._window, self._clock = window, clock
+        self._window, self._now, self._clock = window, now, clock
         self._bad: dict[bytes, _Fault] = {}
         self._failed, self._not_before = 0, 0.0
         #: Rows that were left out of a claim because they would have failed it.
@@ -150,15 +154,30 @@ class Claims:
     def _due(self, busy: set[bytes]) -> Sequence[ChannelRow]:
         """All that can be claimed, when it is time."""
         rows = self._candidates(self._book.unclaimed(_MOST_READ), busy)
-        if not rows or not self._costs.can_send:
+        if not self._costs.can_send:
+            return ()
+        if not rows or not self._pays(rows):
+            if not busy:
+                self._put_away()
             return ()
         part = rows[:MOST_ROWS]
         total, gas = sum(map(brings, part)), CLAIM_GAS + ROW_GAS * (len(part) - 1)
         waited = float(self._book.waited())
         is_half = 2 * brings(part[0]) >= self._bounds.channel
-        if is_half or self._bounds.is_half(self._book.at_risk()):
+        if is_half or self._is_wanted or self._bounds.is_half(self._book.at_risk()):
             waited = float("inf")  # soon it would not be served any more
         return part if self._costs.is_worth_it(total, gas, waited) else ()
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether the owner wants all claimed that brings more than its gas."""
+        return self._now.exists()
+
+    def _put_away(self) -> None:
+        """What the owner wanted is done."""
+        if self._is_wanted:
+            log.info("all is claimed that brings more than its gas")
+            self._now.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ trying
 

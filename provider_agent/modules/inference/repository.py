@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 from provider_agent.modules.inference.credit import Credit
@@ -26,6 +27,7 @@ from provider_agent.store import Repository
 from teraproof.protocol.channels import ChannelConfig, deposit_nonce
 from teraproof.protocol.inference import SignedReceipt
 from teraproof.protocol.payments import Deposit
+from teraproof.protocol.vouchers import KeptVoucher
 from teraproof.protocol.x402 import ChannelState, Fault, PaymentUnfit, SignedVoucher
 
 _WAITING = (Asked.NEW, Asked.SENT)
@@ -39,8 +41,8 @@ class ChannelBook(Repository):
     def see(self, config: ChannelConfig, state: ChannelState, block: int) -> None:
         """Keep what the chain says of a channel at a block; what is older changes nothing.
 
-        `state.charged` is not looked at. A channel that is new here counts as charged for what was
-        claimed: nothing else is known.
+        `state.charged` is not looked at. A channel counts as charged for what was claimed, where no
+        more is known here: it is new, or of a backup.
         """
         with self.transaction() as db:
             db.execute(
@@ -70,6 +72,46 @@ class ChannelBook(Repository):
                     block,
                 ),
             )
+            db.execute(
+                "UPDATE paid_channels SET charged = total_claimed, "  # noqa: S608 - ours
+                f"voucher = CASE WHEN {_is_more('total_claimed', 'voucher')} "
+                "THEN total_claimed ELSE voucher END "
+                f"WHERE channel = ? AND open = 0 AND {_is_more('total_claimed', 'charged')}",
+                (state.channel,),
+            )
+
+    def adopt(self, kept: KeptVoucher) -> bool:
+        """Take over a channel's voucher and receipt from a copy; whether they were news. Nothing
+        that is here is lowered, and what the chain says is looked up later.
+        """
+        voucher, said = kept.voucher, kept.receipt.receipt
+        with self.transaction() as db:
+            if self.channel(voucher.channel) is None:
+                self.see(kept.config, ChannelState(voucher.channel, 0, 0), 0)
+            row = self._known(voucher.channel)
+            is_new = voucher.amount > row.voucher or said.cumulative > row.charged
+            self._raise(db, row, voucher)
+            if said.cumulative > row.charged:
+                db.execute(
+                    "UPDATE paid_channels SET charged = ?, receipt = ?, number = max(number, ?) "
+                    "WHERE channel = ?",
+                    (
+                        str(said.cumulative),
+                        json.dumps(kept.receipt.to_json()),
+                        said.number,
+                        voucher.channel,
+                    ),
+                )
+        return is_new
+
+    def kept(self) -> Iterator[KeptVoucher]:
+        """The newest voucher of each channel on which something was served."""
+        after = b""
+        while rows := self.channels(after):
+            after = rows[-1].channel
+            for row in rows:
+                if row.signed is not None and row.receipt is not None:
+                    yield KeptVoucher(row.config, row.signed, row.receipt)
 
     def channel(self, channel: bytes) -> ChannelRow | None:
         """A channel with this id."""
@@ -362,6 +404,11 @@ class ChannelBook(Repository):
             "UPDATE paid_channels SET open = 0, reserved = '0', updated_at = ? WHERE channel = ?",
             (self._now(), channel),
         )
+
+
+def _is_more(one: str, other: str) -> str:
+    """SQL: whether an amount is above another one. Both are decimal text of any length."""
+    return f"(length({one}), {one}) > (length({other}), {other})"
 
 
 def _check_voucher(row: ChannelRow, voucher: SignedVoucher, needed: int) -> None:
