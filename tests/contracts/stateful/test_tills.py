@@ -90,6 +90,11 @@ PLANTED = {
         "        if row[2] != receiver or row[4] != token:\n",
         "        if receiver == 0:\n",
     ),
+    "whoever claims for another is paid for it": (
+        CLAIMS,
+        "        if row[2] != receiver or row[4] != token:\n",
+        "        if row[3] != receiver or row[4] != token:\n",
+    ),
     "a receiver's rows are forgotten": (
         CLAIMS,
         "        claimed += more\n",

@@ -25,17 +25,26 @@ from teraproof.protocol.channels import (
 )
 from teraproof.protocol.messages import Domain
 from teraproof.protocol.terms import ZERO_ADDRESS
-from tests.contracts.deploy import DAY, USD, address_of
+from tests.contracts.deploy import DAY, USD
 from tests.contracts.revm import Revm
 from tests.contracts.stateful.driver import Choices, Tally, action
 from tests.contracts.stateful.machine import Why
-from tests.contracts.stateful.world import OPERATORS, STARTED, STRANGER, UNLIMITED, short, signature
+from tests.contracts.stateful.world import (
+    JUROR_OPERATORS,
+    OPERATORS,
+    STARTED,
+    STRANGER,
+    UNLIMITED,
+    short,
+    signature,
+)
 
 PAYERS = tuple(key.address for key in OPERATORS[:2])
 KEYS = tuple(key.address for key in OPERATORS[2:4])
 """Sign the vouchers of the payers."""
 AUTHORIZERS = tuple(key.address for key in OPERATORS[4:6])
-RECEIVERS = tuple(address_of(f"till receiver {n}") for n in range(2))
+RECEIVERS = tuple(key.address for key in JUROR_OPERATORS[:2])
+"""Of some channels one of them claims for the other."""
 PEOPLE = (*PAYERS, *KEYS, *AUTHORIZERS, *RECEIVERS, STRANGER)
 TOKENS = ("dollar", "other")
 DELAYS = (900, DAY, 30 * DAY)
@@ -74,6 +83,11 @@ class Till:
         """Who signs its vouchers: without an authorizer the payer."""
         authorizer = self.config.payer_authorizer
         return self.config.payer if authorizer == ZERO_ADDRESS else authorizer
+
+    @property
+    def claimers(self) -> tuple[str, str]:
+        """Who may claim, and give back."""
+        return self.config.receiver, self.config.receiver_authorizer
 
 
 @dataclass(frozen=True)
@@ -218,7 +232,7 @@ class Tills:
                 payer=PAYERS[payer],
                 payer_authorizer=self.pick((KEYS[payer], KEYS[payer], ZERO_ADDRESS)),
                 receiver=RECEIVERS[side],
-                receiver_authorizer=AUTHORIZERS[side],
+                receiver_authorizer=self.pick((AUTHORIZERS[side], RECEIVERS[1 - side])),
                 token=self.chain.addresses[token],
                 withdraw_delay=self.pick(DELAYS),
                 salt=len(self.tills).to_bytes(32, "big"),
@@ -297,25 +311,23 @@ class Tills:
 
     @action(10, lambda machine: any(till.vouchers for till in machine.tills))
     def claim(self) -> None:
-        side, why = self.pick((0, 1)), Why()
-        able = [till for till in self.tills if till.config.receiver == RECEIVERS[side]]
+        why, sender = Why(), self.pick((*RECEIVERS, *AUTHORIZERS))
+        able = [till for till in self.tills if sender in till.claimers]
         able = self.tills if self.choices.chance(0.1) or not able else able
-        tills = [self.pick(able) for _ in range(self.pick((1, 1, 2, 4)))]
-        sender = self.pick((RECEIVERS[side], AUTHORIZERS[side], AUTHORIZERS[side]))
+        tills = [self.pick(able) for _ in range(self.pick((1, 2, 4)))]
         if self.choices.chance(0.08):
             sender = self.pick(PEOPLE)
         rows, totals = self.some_rows(tills, why)
         for till in tills:
-            ours = sender in (till.config.receiver, till.config.receiver_authorizer)
-            why.need(ours, "channels: caller is not the receiver's")
+            why.need(sender in till.claimers, "channels: caller is not the receiver's")
         if self.call("claim", ([row.abi_tuple() for row in rows],), sender, why):
             self.credit(tills, totals)
 
     @action(5, lambda machine: any(till.vouchers for till in machine.tills))
     def claim_by_word(self) -> None:
-        side, why = self.pick((0, 1)), Why()
-        able = [till for till in self.tills if till.config.receiver == RECEIVERS[side]]
-        able = self.tills if self.choices.chance(0.1) or not able else able
+        why, wanted = Why(), self.pick(self.tills).config.receiver_authorizer
+        able = [till for till in self.tills if till.config.receiver_authorizer == wanted]
+        able = self.tills if self.choices.chance(0.1) else able
         tills = [self.pick(able) for _ in range(self.pick((1, 2, 3)))]
         rows, totals = self.some_rows(tills, why)
         wanted = tills[0].config.receiver_authorizer
@@ -399,11 +411,10 @@ class Tills:
     def refund(self) -> None:
         till, why = self.pick(self.tills), Why()
         amount = self.pick((0, 1, till.unclaimed // 2, till.unclaimed, till.unclaimed + 7))
-        sender = self.pick((till.config.receiver, till.config.receiver_authorizer))
+        sender = self.pick(till.claimers)
         if self.choices.chance(0.1):
             sender = self.pick(PEOPLE)
-        ours = sender in (till.config.receiver, till.config.receiver_authorizer)
-        why.need(ours, "channels: caller is not the receiver's")
+        why.need(sender in till.claimers, "channels: caller is not the receiver's")
         why.need(amount, "channels: zero refund")
         gets = (till.config.payer, till.token, self.given(till, amount))
         if self.call("refund", (till.config.abi_tuple(), amount), sender, why, gets):
