@@ -33,8 +33,16 @@ _LOOK_EVERY, _LOOK = 15.0, 5.0  # seconds between two looks at a server, and for
 #: What of a server's refusals is the payer's own fault.
 _PAYERS = (400, 413, 415, 422)
 
+
+class _Stays(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the owner's key is for the place that the owner has named."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """None: the answer is an HTTPError."""
+
+
 # No proxy of the environment stands in front of the owner's own servers.
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stays)
 
 
 class UpstreamLost(Exception):
@@ -67,6 +75,7 @@ class Upstream:
         self._wire = Wire(self._base, self._headers, connect=_CONNECT, wait=wait, idle=_IDLE)
         #: Whether it answered when it was asked last.
         self.is_up = True
+        self._moved = False  # it redirects
 
     @asynccontextmanager
     async def ask(self, kind: str, body: bytes) -> AsyncIterator[Answer]:
@@ -96,9 +105,16 @@ class Upstream:
         request = urllib.request.Request(f"{self._base}/models", headers=self._headers)  # noqa: S310 - the owner's own setting, http or https
         try:
             with _DIRECT.open(request, timeout=_LOOK):
-                self.is_up = True
+                self.is_up, self._moved = True, False
         except urllib.error.HTTPError as error:
-            self.is_up = error.code < 500
+            self._moved = 300 <= error.code < 400
+            if self._moved and self.is_up:
+                log.warning(
+                    "model %s: its server redirects, and no redirect is followed: name the place "
+                    "itself as upstream",
+                    self.name,
+                )
+            self.is_up = error.code < 500 and not self._moved
             error.close()
         except (OSError, http.client.HTTPException) as error:
             if self.is_up:
@@ -107,7 +123,8 @@ class Upstream:
 
     def check(self) -> Check:
         """For the readiness report."""
-        return Check(f"model {self.name}", self.is_up, "" if self.is_up else "no answer")
+        why = "its server redirects; name the place itself" if self._moved else "no answer"
+        return Check(f"model {self.name}", self.is_up, "" if self.is_up else why)
 
 
 async def whole(answer: Answer, most: int | None = None) -> bytes:
