@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from teraproof.market.market import Market
     from teraproof.market.sending import Sender
     from teraproof.market.signers import Signer
+    from teraproof.storage.reach import Network
 
 _RECURSION = 1_000  # as Python begins
 Result = Mapping[str, Any] | None
@@ -87,6 +88,9 @@ class Session:
         #: What people type before `job`, for lines that name another command.
         self.program = program
         self.as_json = ui.quiet
+        #: Networks that are not public where agents may be, and hosts and ports that were named.
+        self.networks: tuple[Network, ...] = ()
+        self.places: tuple[tuple[str, int], ...] = ()
         self._connect, self._account = connect, account
         self._chain: Chain | None = None
         self._market: Market | None = None
@@ -106,13 +110,14 @@ class Session:
     def market(self) -> Market:
         """The deployed market."""
         if self._market is None:
-            from teraproof.market.market import open_market
+            from teraproof.market.market import open_market, strangers_reach
             from teraproof.market.registry import require_path
 
             require_path(self.deployments)  # before the network, whose faults would hide it
             chain = self.chain
             self.ui.doing("reading the market")
-            self._market = open_market(self.deployments, chain, keep_sessions=True)
+            reach = strangers_reach(chain, self.networks).naming(self.places)
+            self._market = open_market(self.deployments, chain, keep_sessions=True, reach=reach)
         return self._market
 
     @property
@@ -190,8 +195,21 @@ def command(
 
 
 def common(host: Host, needs: Needs) -> list[click.Option]:
-    """`--deployments` and `--yes`. The latter is not shown where nothing is sent."""
+    """`--deployments`, `--private-networks` and `--yes`. The last one is not shown where nothing is
+    sent.
+    """
     return [
+        click.Option(
+            ["--private-networks"],
+            type=_Networks(),
+            envvar="TERAPROOF_PRIVATE_NETWORKS",
+            show_envvar=True,
+            metavar="NETWORKS",
+            default=(),
+            show_default=False,
+            help="Networks that are not public where agents may be all the same, such as "
+            "127.0.0.0/8, with a comma between two.",
+        ),
         click.Option(
             ["--deployments"],
             type=click.Path(path_type=Path),
@@ -274,7 +292,9 @@ def _run(made: Command, host: Host, mine: dict[str, Any], chosen: dict[str, Any]
     ui = ConsoleUi(yes=bool(chosen.pop("yes", False)), quiet=as_json)
     session: Session | None = None
     with OneLine(host, as_json), ui:
+        networks = chosen.pop("private_networks", ())
         session = host.open(made.needs, chosen, ui)
+        session.networks, session.places = networks, tuple(_named_places(made, mine))
         _limit_recursion()
         try:
             assert made.callback is not None
@@ -293,6 +313,24 @@ def _run(made: Command, host: Host, mine: dict[str, Any], chosen: dict[str, Any]
             if ui.notes:
                 document["notes"] = ui.notes
             click.echo(json.dumps(document, indent=2))
+
+
+def _named_places(made: Command, mine: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The hosts and ports that a person has typed, as URLs or as HOST:PORT: they may be anywhere.
+    What providers write of themselves is public.
+    """
+    from teraproof.cli.values import PLACE, URL
+    from teraproof.client.dataplane import host_and_port
+    from teraproof.storage.uris import parse
+
+    for parameter in made.params:
+        given = mine.get(parameter.name or "")
+        for text in given if isinstance(given, tuple) else (given,):
+            if text and parameter.type is URL:
+                place = parse(text)
+                yield place.host, place.port
+            elif text and parameter.type is PLACE:
+                yield host_and_port(text)
 
 
 def _limit_recursion() -> None:
@@ -368,6 +406,22 @@ def named(param: click.Parameter | None, otherwise: str) -> str:
     if isinstance(param, click.Option):
         return param.opts[0]
     return otherwise if param is None else param.human_readable_name
+
+
+class _Networks(click.ParamType):
+    name = "networks"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Network, ...]:
+        """Networks such as 10.0.0.0/8."""
+        from ipaddress import ip_network
+
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            return tuple(ip_network(one.strip()) for one in value.split(",") if one.strip())
+        except ValueError as error:
+            line = f"{named(param, 'networks')}: {error}; write 10.0.0.0/8, or several with commas"
+            raise Failure(line, Code.INPUT_INVALID) from None
 
 
 class _Address(click.ParamType):

@@ -14,7 +14,7 @@ def cli(session: Session, model: str) -> Result:
     """Show the models on offer: prices, context, hosts."""
     from teraproof.gateway import discovery
 
-    found = discovery.read(session.market, session.ui)
+    found = discovery.read(session.market, session.market.reach, session.ui)
     return discovery.show(session.market, found, session.ui, model)
 
 

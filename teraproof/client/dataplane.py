@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from teraproof.client.dialling import dialled
 from teraproof.client.sessions import KeptSession
 from teraproof.errors import LocalError, RemoteError, WrongInput
 from teraproof.protocol import dataplane, messages, signatures
@@ -38,6 +39,7 @@ from teraproof.protocol.dataplane import (
     What,
 )
 from teraproof.protocol.errors import Code, WireError
+from teraproof.storage.reach import Reach
 
 KEY_SECONDS = dataplane.LONGEST_DELEGATION
 """How long a session key is asked for."""
@@ -88,6 +90,8 @@ class Place:
     """Seconds for which an agent is asked again that has not seen yet that the tenant confirmed: it
     reads the chain some blocks deep.
     """
+    reach: Reach = field(default_factory=Reach.own)
+    """Which addresses it may be at. An agent says by itself where its data plane is."""
 
     @classmethod
     def at(cls, endpoint: str, lease: bytes, operator: str, domain: messages.Domain) -> Place:
@@ -318,8 +322,8 @@ async def _connect(place: Place, request: Request, prover: Prover, seconds: floa
     stream: Stream | None = None
     try:
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_connection(
-                place.host, place.port, ssl=_context(), server_hostname="", limit=2 * PIECE
+            reader, writer = await dialled(
+                (place.host, place.port), place.reach, seconds, _context(), 2 * PIECE
             )
             stream = Stream(reader, writer, place)
             if writer.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:

@@ -7,10 +7,10 @@ The provider is a stranger: every answer is bounded, and taken whole or refused 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from teraproof.client.asking import EACH_SECONDS, Question, Silence, ask_each, ask_one
 from teraproof.client.jobs import AgentClient
 from teraproof.errors import LocalError
 from teraproof.protocol import lease_offer, lease_wire, messages
@@ -25,10 +25,8 @@ from teraproof.protocol.lease_wire import (
 )
 from teraproof.protocol.leasespec import LeaseSpec
 from teraproof.protocol.messages import Domain
-from teraproof.rpc.http import Http, HttpFault
+from teraproof.storage.reach import Reach
 
-SECONDS = 5.0  # for the whole offer of one agent
-_AT_ONCE = 16
 _MOST_PARTS = 8_192  # lists and objects in one offer: a libraries' recursion limit guards nothing
 
 
@@ -127,33 +125,28 @@ class AskedOffer:
     trouble: str = ""
 
 
-def ask(url: str, seconds: float = SECONDS) -> AskedOffer:
-    """What the agent at `url` offers, within `seconds`. Never raises for what the agent does."""
-    http = Http(tls=url.startswith("https:"))
+def _read(data: bytes) -> LeaseOffer:
+    if data.count(b"[") + data.count(b"{") > _MOST_PARTS:
+        raise LocalError("offers more than a tool reads", Code.ANSWER_INVALID)
     try:
-        answer = http.get(
-            url.rstrip("/") + lease_wire.OFFER,
-            seconds=seconds,
-            most=lease_offer.FORM.max_bytes,
-        )
-        if answer.status != 200:
-            return AskedOffer(url, None, f"answers with HTTP status {answer.status}")
-        if answer.body.count(b"[") + answer.body.count(b"{") > _MOST_PARTS:
-            return AskedOffer(url, None, "offers more than a tool reads")
-        return AskedOffer(url, lease_offer.from_json(lease_offer.FORM.load(answer.body)))
-    except HttpFault as fault:
-        return AskedOffer(url, None, f"does not answer ({fault.what})")
+        return lease_offer.from_json(lease_offer.FORM.load(data))
     except LocalError as error:
-        return AskedOffer(url, None, f"offers nothing that can be read: {error}")
-    finally:
-        http.close()
+        raise LocalError(f"offers nothing that can be read: {error}", error.code) from None
 
 
-def ask_all(
-    urls: Mapping[str, str], ask_one: Callable[[str], AskedOffer] = ask
-) -> dict[str, AskedOffer]:
-    """Owner -> what the agent at its URL offers, all asked at once."""
-    if not urls:
-        return {}
-    with ThreadPoolExecutor(min(_AT_ONCE, len(urls))) as pool:
-        return dict(zip(urls, pool.map(ask_one, urls.values()), strict=True))
+_QUESTION = Question(lease_wire.OFFER, lease_offer.FORM.max_bytes, _read)
+
+
+def ask(url: str, reach: Reach, seconds: float = EACH_SECONDS) -> AskedOffer:
+    """What the agent at `url` offers, within `seconds`. Never raises for what the agent does."""
+    return _asked(url, ask_one(url, _QUESTION, reach, seconds))
+
+
+def ask_all(urls: Mapping[str, str], reach: Reach) -> dict[str, AskedOffer]:
+    """Owner -> what the agent at its URL offers, all asked at once, where `reach` admits it."""
+    found = ask_each(urls, _QUESTION, reach)
+    return {owner: _asked(urls[owner], said) for owner, said in found.items()}
+
+
+def _asked(url: str, said: LeaseOffer | Silence) -> AskedOffer:
+    return AskedOffer(url, None, said.why) if isinstance(said, Silence) else AskedOffer(url, said)

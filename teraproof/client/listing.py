@@ -1,29 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What agents publish about themselves (`GET /v1/provider`), read from many of them at once.
 
-An agent is a stranger: it has a deadline for the whole answer, and its words are made harmless.
-That one does not answer is a result, too.
+An agent is a stranger: its words are made harmless. That one does not answer is a result, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from teraproof import nesting
+from teraproof.client.asking import EACH_SECONDS, Question, Silence, ask_each, ask_one
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.pricing import least_for_collateral, least_price, most_collateral
 from teraproof.protocol.terms import LEAST_CAPABILITY, Judged, address
-from teraproof.rpc.http import Http, HttpFault
+from teraproof.storage.reach import Reach
 
-SECONDS = 5.0  # for the whole answer of one agent
 _ANSWER_BYTES = 1 << 18
-_AT_ONCE = 16
 _NAMES = 64  # runtimes or devices that are read
 _WORD = 60  # characters of a name
 _MOST_DIGITS = 40
@@ -171,28 +168,22 @@ class Asked:
     trouble: str = ""
 
 
-def ask(url: str, seconds: float = SECONDS) -> Asked:
+_QUESTION = Question("/v1/provider", _ANSWER_BYTES, Listing.parse)
+
+
+def ask(url: str, reach: Reach, seconds: float = EACH_SECONDS) -> Asked:
     """What the agent at `url` says, within `seconds`. Never raises for what the agent does."""
-    http = Http(tls=url.startswith("https:"))
-    try:
-        answer = http.get(url.rstrip("/") + "/v1/provider", seconds=seconds, most=_ANSWER_BYTES)
-        if answer.status != 200:
-            return Asked(url, None, f"answers with HTTP status {answer.status}")
-        return Asked(url, Listing.parse(answer.body))
-    except HttpFault as fault:
-        return Asked(url, None, f"does not answer ({fault.what})")
-    except LocalError as error:
-        return Asked(url, None, str(error))
-    finally:
-        http.close()
+    return _asked(url, ask_one(url, _QUESTION, reach, seconds))
 
 
-def ask_all(urls: Mapping[str, str], ask_one: Callable[[str], Asked] = ask) -> dict[str, Asked]:
-    """Owner -> what the agent at its URL says, all asked at once."""
-    if not urls:
-        return {}
-    with ThreadPoolExecutor(min(_AT_ONCE, len(urls))) as pool:
-        return dict(zip(urls, pool.map(ask_one, urls.values()), strict=True))
+def ask_all(urls: Mapping[str, str], reach: Reach) -> dict[str, Asked]:
+    """Owner -> what the agent at its URL says, all asked at once, where `reach` admits it."""
+    found = ask_each(urls, _QUESTION, reach)
+    return {owner: _asked(urls[owner], said) for owner, said in found.items()}
+
+
+def _asked(url: str, said: Listing | Silence) -> Asked:
+    return Asked(url, None, said.why) if isinstance(said, Silence) else Asked(url, said)
 
 
 def _count(value: Any) -> int:

@@ -41,8 +41,10 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
     signer.unlock()
 
     def read() -> Iterable[Host]:
-        found = discovery.read(market, wanted=wanted, reach=settings.route.reach)
-        return [one.host for one in found if one.host is not None]
+        known = hosts.every()
+        owners = {host.owner for host in known}
+        found = discovery.read(market, settings.route.reach, wanted=wanted, first=owners)
+        return discovery.still(found, known)
 
     ui.doing("asking the providers")
     hosts = Hosts()

@@ -1,34 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The providers that serve models: named by the chain, asked at the endpoints that they announce.
 
-An agent is a stranger: it has a deadline for its whole answer, and its words are made harmless.
+An agent is a stranger: its words are made harmless.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from teraproof import nesting
-from teraproof.errors import CommandError, LocalError
+from teraproof.client import asking
+from teraproof.client.asking import Question, Silence, ask_each
+from teraproof.errors import CommandError, LocalError, counted
 from teraproof.gateway.hosts import Demands, Host
-from teraproof.gateway.lines import resolver
 from teraproof.market import providers
 from teraproof.market.market import Market
 from teraproof.market.ui import Ui
 from teraproof.protocol.channels import MAX_WITHDRAW_DELAY
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.inference import PER, InferenceOffer, Model
-from teraproof.rpc.http import Http, HttpFault
 from teraproof.storage.reach import Reach
 
-SECONDS = 5.0  # for the whole answer of one agent
 _ANSWER_BYTES = 1 << 20
-_AT_ONCE = 16
 _NAME = 80  # characters of a name that are shown
 
 
@@ -39,6 +35,8 @@ class Found:
     owner: str
     host: Host | None
     trouble: str = ""
+    is_late: bool = False
+    """Whether there was no time for its answer."""
 
 
 def demands(market: Market, max_withdraw_delay: int = MAX_WITHDRAW_DELAY) -> Demands:
@@ -60,32 +58,27 @@ def demands(market: Market, max_withdraw_delay: int = MAX_WITHDRAW_DELAY) -> Dem
 
 def read(
     market: Market,
+    reach: Reach,
     ui: Ui | None = None,
     wanted: Demands | None = None,
     *,
-    reach: Reach | None = None,
+    first: Collection[str] = (),
 ) -> list[Found]:
-    """All registered providers, asked at once, where `reach` admits it; without it anywhere."""
+    """All registered providers, asked at once, where `reach` admits it; those in `first` first."""
     wanted = wanted or demands(market)
     if ui is not None:
         ui.doing("reading the providers")
     urls = providers.endpoints(market)
-    operators = {owner: market.staking.operator_of(owner, "latest") for owner in urls}
     if ui is not None:
         ui.doing("asking their agents")
-    if not urls:
-        return []
-    with ThreadPoolExecutor(min(_AT_ONCE, len(urls))) as pool:
-        answers = dict(
-            zip(urls, pool.map(partial(ask_one, reach=reach), urls.values()), strict=True)
-        )
-    return [_found(owner, operators[owner], answers[owner], wanted) for owner in urls]
+    answers = ask_each(urls, _QUESTION, reach, first=first)
+    return [_found(market, owner, answers[owner], wanted) for owner in urls]
 
 
-def _found(owner: str, operator: str, answer: InferenceOffer | str, wanted: Demands) -> Found:
-    if isinstance(answer, str):
-        return Found(owner, None, answer)
-    host = Host(owner, operator, answer)
+def _found(market: Market, owner: str, answer: InferenceOffer | Silence, wanted: Demands) -> Found:
+    if isinstance(answer, Silence):
+        return Found(owner, None, answer.why, answer.is_late)
+    host = Host(owner, market.staking.operator_of(owner, "latest"), answer)
     try:
         host.check(wanted)
     except LocalError as error:
@@ -93,27 +86,32 @@ def _found(owner: str, operator: str, answer: InferenceOffer | str, wanted: Dema
     return Found(owner, host)
 
 
-def ask_one(url: str, reach: Reach | None = None) -> InferenceOffer | str:
-    """What the agent at `url` offers, or why it offers nothing. Never raises for what it does."""
-    resolve = None if reach is None else resolver(reach)
-    http = Http(tls=url.startswith("https:"), resolve=resolve)
+def still(found: Sequence[Found], known: Iterable[Host]) -> list[Host]:
+    """The hosts that there are now. Who was late stays as it was `known`: thousands of slow
+    endpoints could crowd out the others otherwise.
+    """
+    late = {one.owner for one in found if one.is_late}
+    kept = [host for host in known if host.owner in late]
+    return [one.host for one in found if one.host is not None] + kept
+
+
+def _read(data: bytes) -> InferenceOffer:
     try:
-        answer = http.get(url.rstrip("/") + "/v1/provider", seconds=SECONDS, most=_ANSWER_BYTES)
-        if answer.status != 200:
-            return f"answers with HTTP status {answer.status}"
-        document = nesting.loads(answer.body)
+        document = nesting.loads(data)
         offer = document.get("inference") if isinstance(document, dict) else None
-        if offer is None:
-            return "serves no models"
-        return InferenceOffer.from_json(offer)
-    except HttpFault as fault:
-        return f"does not answer ({fault.what})"
-    except (LocalError, ValueError, RecursionError) as error:
-        if isinstance(error, LocalError) and error.code is Code.URI_REFUSED:
-            return str(error)
-        return "says something that is not an offer"
-    finally:
-        http.close()
+        if offer is not None:
+            return InferenceOffer.from_json(offer)
+    except (LocalError, ValueError, RecursionError):
+        raise LocalError("says something that is not an offer", Code.ANSWER_INVALID) from None
+    raise LocalError("serves no models", Code.MODEL_UNKNOWN)
+
+
+_QUESTION = Question("/v1/provider", _ANSWER_BYTES, _read)
+
+
+def ask_one(url: str, reach: Reach) -> InferenceOffer | Silence:
+    """What the agent at `url` offers, or why it offers nothing. Never raises for what it does."""
+    return asking.ask_one(url, _QUESTION, reach)
 
 
 # ---------------------------------------------------------------------- for people
@@ -136,6 +134,9 @@ def show(market: Market, found: Sequence[Found], ui: Ui, name: str = "") -> Mapp
     else:
         ui.note("no model is like that" if name else "no registered provider serves a model now")
     silent = [each for each in found if each.host is None]
+    late = sum(each.is_late for each in silent)
+    if late:
+        ui.note(f"{counted(late, 'provider')} did not answer in time; --json says which")
     return {
         "models": [_to_json(market, model, host) for model, host in rows],
         "others": [{"provider": each.owner, "why": each.trouble} for each in silent],

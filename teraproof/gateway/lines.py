@@ -18,28 +18,10 @@ import httpx
 
 from teraproof.client.line import below, faults
 from teraproof.connections import Resolve, trusted
-from teraproof.errors import LocalError
-from teraproof.protocol.errors import Code
 from teraproof.storage.reach import Reach
 
 _RESOLVERS = 16  # names that are looked up at once
 _CONNECT_SECONDS = 10.0
-
-
-def resolver(reach: Reach) -> Resolve:
-    """`Reach.resolve` in words that name the gateway's setting."""
-
-    def resolve(host: str, port: int, seconds: float) -> Sequence[str]:
-        try:
-            return reach.resolve(host, port, seconds)
-        except LocalError:
-            raise LocalError(
-                f"{host} leads to an address that is not public; if that is where it should be, "
-                "name its network in route.private_networks of gateway.toml",
-                Code.URI_REFUSED,
-            ) from None
-
-    return resolve
 
 
 class _Backend(httpcore.AsyncNetworkBackend):
@@ -91,7 +73,7 @@ class Lines(httpx.AsyncBaseTransport):
     """What httpx sends its requests through. LocalError (URI_REFUSED) where it may not go there."""
 
     def __init__(self, reach: Reach, *, most: int, kept: int, kept_seconds: float) -> None:
-        self._backend = _Backend(resolver(reach))
+        self._backend = _Backend(reach.resolve)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=trusted(None),
             network_backend=self._backend,

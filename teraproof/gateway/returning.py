@@ -26,7 +26,6 @@ from teraproof.gateway import bodies
 from teraproof.gateway import ledger as rows
 from teraproof.gateway import log as activity
 from teraproof.gateway.ledger import Channel, Ledger
-from teraproof.gateway.lines import resolver
 from teraproof.gateway.onchain import signing
 from teraproof.gateway.store import Store
 from teraproof.market.market import Market, transact
@@ -198,7 +197,7 @@ def _ask_refund(url: str, payment: Payment, reach: Reach) -> None:
     headers = {SIGNATURE_HEADER: payment.encode(), "accept-encoding": "identity"}
     deadline = Deadline()
     deadline.at = time.monotonic() + _REFUND_SECONDS
-    line = Line(deadline, resolver(reach), tls=url.startswith("https:"))
+    line = Line(deadline, reach.resolve, tls=url.startswith("https:"))
     try:
         with (
             httpx.Client(transport=line, timeout=_REFUND_SECONDS, trust_env=False) as client,

@@ -26,6 +26,10 @@ from teraproof.errors import LocalError, WrongInput, of_file
 from teraproof.protocol.terms import address
 from teraproof.storage.reach import Reach
 
+_INSIDE = (
+    "if that is where it should be, name its network in route.private_networks of gateway.toml"
+)
+
 Period = Literal["day", "month", "total"]
 Sort = Literal["price", "latency", "throughput"]
 
@@ -132,7 +136,9 @@ class RouteSettings(Section):
     @property
     def reach(self) -> Reach:
         """Where hosts may be."""
-        return Reach.of_strangers(map(ip_network, self.private_networks), plain=True)
+        return Reach.of_strangers(
+            map(ip_network, self.private_networks), plain=True, advice=_INSIDE
+        )
 
 
 class KeySettings(Section):

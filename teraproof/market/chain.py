@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from teraproof.errors import CommandError
 from teraproof.rpc.client import RpcPool
@@ -38,6 +40,12 @@ class Chain:
         return self.chain_id in LOCAL_CHAIN_IDS
 
     @property
+    def is_here(self) -> bool:
+        """Whether all of its RPC endpoints are on this machine, by their addresses."""
+        hosts = [urlsplit(endpoint.url).hostname for endpoint in self.pool.endpoints]
+        return all(host == "localhost" or _is_loopback(host or "") for host in hosts)
+
+    @property
     def is_test(self) -> bool:
         """Whether money on this chain is worth nothing."""
         return self.chain_id in TEST_CHAIN_IDS
@@ -58,6 +66,13 @@ class Chain:
     def gas_limit(self) -> int:
         """The gas limit of the newest block."""
         return self.pool.head().gas_limit or _GAS_OF_A_BLOCK
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def chain_at(

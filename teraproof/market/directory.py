@@ -13,6 +13,7 @@ from teraproof.market import providers
 from teraproof.market.market import Market
 from teraproof.market.providers import Provider
 from teraproof.market.ui import Ui
+from teraproof.storage.reach import Reach
 
 _GIB = 1 << 30
 _ABSENT = Asked("", None, "announces no endpoint")
@@ -57,13 +58,14 @@ def read(
     market: Market,
     ui: Ui,
     *,
-    asking: Callable[[Mapping[str, str]], Mapping[str, Asked]] = ask_all,
+    asking: Callable[[Mapping[str, str], Reach], Mapping[str, Asked]] = ask_all,
 ) -> list[Listed]:
     """All providers, with the answers of their agents."""
     ui.doing("reading the providers")
     known = providers.read_all(market)
     ui.doing("asking their agents")
-    answers = asking({one.owner: one.endpoint for one in known if one.endpoint is not None})
+    urls = {one.owner: one.endpoint for one in known if one.endpoint is not None}
+    answers = asking(urls, market.reach)
     return [Listed(one, answers.get(one.owner, _ABSENT)) for one in known]
 
 

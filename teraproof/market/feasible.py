@@ -20,6 +20,7 @@ from teraproof.market.ui import Ui
 from teraproof.protocol.errors import Code
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import LEAST_CAPABILITY, Judged, Order
+from teraproof.storage.reach import Reach
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def ask_providers(
     *,
     min_score: int = 0,
     judged: int = Judged.TRUSTED,
-    asking: Callable[[Mapping[str, str]], Mapping[str, Asked]] = ask_all,
+    asking: Callable[[Mapping[str, str], Reach], Mapping[str, Asked]] = ask_all,
 ) -> list[Verdict]:
     """All providers' verdicts: those that would take it first, the cheapest of them first.
 
@@ -144,7 +145,7 @@ def ask_providers(
     """
     urls = {one.owner: one.endpoint for one in known if one.endpoint is not None}
     ui.doing(f"asking {counted(len(urls), 'agent')}")
-    answers = asking(urls)
+    answers = asking(urls, market.reach)
     bench = bench_of(market, judged if order is None else order.judged)
     verdicts = [
         judge(

@@ -132,7 +132,7 @@ def _is_held(verdict: Verdict) -> bool:
 def _at(market: Market, ui: Ui, url: str, wanted: Wanted) -> Verdict:
     """The verdict of the agent at a URL, whoever's it is."""
     ui.doing(f"asking {url}")
-    asked = ask(url)
+    asked = ask(url, market.reach)
     if asked.listing is None:
         raise CommandError(f"{url} {asked.trouble}", Code.AGENT_UNREACHABLE)
     owner = wanted.owner or asked.listing.owner

@@ -19,7 +19,7 @@ from teraproof.acceptance.format import Lease as Named
 from teraproof.acceptance.policy import Decision, Standing
 from teraproof.client.leases import LeaseClient
 from teraproof.errors import CommandError, LocalError, RemoteError, counted
-from teraproof.market import lease_notes, leases
+from teraproof.market import lease_agents, lease_notes, leases
 from teraproof.market.leases import Lease, contract, short
 from teraproof.market.market import Market
 from teraproof.market.signers import Signer
@@ -110,7 +110,7 @@ def challenge(
     shape = Shape(market.benchmark.n("latest"), market.benchmark.blocks("latest"))
     ui.doing(f"challenging {counted(len(wanted), 'lease')} of {wanted[0].provider}")
     try:
-        with LeaseClient(url, signer, market.chain.chain_id, sessions=market.sessions) as client:
+        with lease_agents.connect(market, signer, url) as client:
             client.login()
             subjects = [_subject(market, client, lease, want, shape, now) for lease in wanted]
             verdicts = examiner.examine(subjects)

@@ -25,6 +25,7 @@ from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.lease_match import Candidate, LeaseRequest, refusals
 from teraproof.protocol.lease_offer import LeaseOffer
 from teraproof.protocol.lease_terms import Ending
+from teraproof.storage.reach import Reach
 
 _GIB = 1 << 30
 _ABSENT = AskedOffer("", None, "announces no endpoint")
@@ -180,7 +181,7 @@ def ask_providers(
     filters: Filters | None = None,
     *,
     known: Sequence[Provider] | None = None,
-    asking: Callable[[Mapping[str, str]], Mapping[str, AskedOffer]] = ask_all,
+    asking: Callable[[Mapping[str, str], Reach], Mapping[str, AskedOffer]] = ask_all,
 ) -> list[Verdict]:
     """All providers' verdicts: those that would take it first, the cheapest of them first."""
     ui.doing("reading the providers")
@@ -188,7 +189,7 @@ def ask_providers(
     history = records(market)
     urls = {one.owner: one.endpoint for one in found if one.endpoint is not None}
     ui.doing(f"asking {counted(len(urls), 'agent')}")
-    answers = asking(urls)
+    answers = asking(urls, market.reach)
     unit = unit_of(market)
     verdicts = [
         judge(

@@ -9,10 +9,9 @@ from typing import Any
 
 from teraproof.client import dataplane
 from teraproof.client.dataplane import Place, SessionKey
-from teraproof.client.leases import LeaseClient
 from teraproof.client.sessions import KeptSession
 from teraproof.errors import CommandError, WrongInput
-from teraproof.market import lease_notes, leases
+from teraproof.market import lease_agents, lease_notes, leases
 from teraproof.market.lease_tending import endpoint_for
 from teraproof.market.leases import Lease, short
 from teraproof.market.market import Market
@@ -89,12 +88,14 @@ def _place(
             "it",
             Code.LEASE_UNCONFIRMED,
         )
+    is_said = plane is None
     if plane is None:
         url = endpoint_for(market, lease, endpoint)
-        with LeaseClient(url, signer, market.chain.chain_id, sessions=market.sessions) as client:
+        with lease_agents.connect(market, signer, url) as client:
             plane = said(client.report(lease.lease))
     place = Place.at(plane, lease.lease, lease.accepted.operator, leases.domain(market))
-    place = replace(place, patience=_SEEN_WITHIN)
+    reach = market.reach if is_said else market.reach.naming([(place.host, place.port)])
+    place = replace(place, patience=_SEEN_WITHIN, reach=reach)
     kept = None
     if market.sessions is not None:
         kept = market.sessions.of(dataplane.lease_url(place), signer.address)

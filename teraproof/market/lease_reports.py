@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from teraproof.amounts import show_date
-from teraproof.client.leases import LeaseClient
 from teraproof.errors import LocalError
+from teraproof.market import lease_agents
 from teraproof.market.lease_tending import endpoint_for
 from teraproof.market.leases import Lease
 from teraproof.market.market import Market
@@ -30,7 +30,7 @@ def ask(
         return None
     try:
         url = endpoint_for(market, lease, endpoint)
-        with LeaseClient(url, signer, market.chain.chain_id, sessions=market.sessions) as client:
+        with lease_agents.connect(market, signer, url) as client:
             report = client.report(lease.lease)
     except LocalError as error:
         ui.note(str(error))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from teraproof.amounts import show_seconds
 from teraproof.errors import CommandError, RemoteError
-from teraproof.market import lease_notes
+from teraproof.market import lease_agents, lease_notes
 from teraproof.market.lease_orders import expect
-from teraproof.market.lease_tending import connect, endpoint_for
+from teraproof.market.lease_tending import endpoint_for
 from teraproof.market.leases import Lease, short
 from teraproof.market.market import Market
 from teraproof.market.sending import Sender
@@ -51,7 +51,7 @@ def save(
         raise _not_saved(lease, "it names no checkpoints", Code.CHECKPOINTS_NOT_OFFERED)
     until, url = clock() + within, endpoint_for(market, lease, endpoint)
     ui.doing(f"{url} saves the last checkpoint, for {show_seconds(within)} at most")
-    with connect(market, sender, url) as client:
+    with lease_agents.connect(market, sender.signer, url) as client:
         number = 0
         while True:
             try:

@@ -6,9 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from teraproof.client.leases import LeaseClient
 from teraproof.errors import LocalError, RemoteError
-from teraproof.market import lease_notes, lease_offers, leases, tenant
+from teraproof.market import lease_agents, lease_notes, lease_offers, leases, tenant
 from teraproof.market.lease_orders import check_quote
 from teraproof.market.leases import Lease
 from teraproof.market.market import Market
@@ -45,7 +44,7 @@ def quote(
     url = endpoint or tenant.announced(market, provider)[1]
     ui.doing(f"asking {url} for a price")
     wanted = QuoteRequest(request.spec.digest(), request.term, request.notice, request.ready_within)
-    with LeaseClient(url, sender.signer, market.chain.chain_id, sessions=market.sessions) as client:
+    with lease_agents.connect(market, sender.signer, url) as client:
         client.send_spec(request.spec)
         while True:
             try:
@@ -98,9 +97,7 @@ def spread(
     ui.doing("sending the specification")
     for url in urls[:MAX_PROVIDERS]:
         try:
-            with LeaseClient(
-                url, sender.signer, market.chain.chain_id, sessions=market.sessions
-            ) as client:
+            with lease_agents.connect(market, sender.signer, url) as client:
                 client.send_spec(request.spec)
         except LocalError as error:
             ui.note(str(error))

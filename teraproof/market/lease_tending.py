@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from teraproof.acceptance.checks import Reason, Verdict
 from teraproof.acceptance.policy import Decision
 from teraproof.amounts import show_time
-from teraproof.client.leases import LeaseClient
 from teraproof.errors import CommandError, LocalError
 from teraproof.market import (
+    lease_agents,
     lease_challenges,
     lease_endings,
     lease_notes,
@@ -72,11 +72,6 @@ def endpoint_for(market: Market, lease: Lease, given: str | None = None) -> str:
     if lease.provider is None:
         raise CommandError(f"lease {short(lease.lease)} has no provider yet", Code.NOT_READY)
     return tenant.announced(market, lease.provider)[1]
-
-
-def connect(market: Market, sender: Sender, url: str) -> LeaseClient:
-    """The account's connection to an agent."""
-    return LeaseClient(url, sender.signer, market.chain.chain_id, sessions=market.sessions)
 
 
 def attend(
@@ -212,7 +207,7 @@ def _send_logins(
         store,
     )
     try:
-        with connect(market, sender, url) as client:
+        with lease_agents.connect(market, sender.signer, url) as client:
             client.send_logins(lease.lease, logins)
     except LocalError as error:
         if error.retryable:
@@ -226,7 +221,7 @@ def _send_logins(
 def _report(market: Market, sender: Sender, lease: Lease, url: str) -> LeaseReport | None:
     """How the lease stands with its agent; None while it does not say."""
     try:
-        with connect(market, sender, url) as client:
+        with lease_agents.connect(market, sender.signer, url) as client:
             return client.report(lease.lease)
     except LocalError:
         return None  # the chain decides; nothing depends on it

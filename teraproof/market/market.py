@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.rpc.client import RpcPool
 from teraproof.rpc.errors import ChainError
 from teraproof.rpc.types import Receipt
+from teraproof.storage.reach import Network, Reach
 
 _PERMIT_SECONDS = 3_600
 _PERMIT_FIELDS = (
@@ -71,6 +74,8 @@ class Market:
     """Where requests are paid; None: this chain has no payment channels."""
     sessions: Sessions | None = None
     """Where sessions with agents are kept for later programs; None: nowhere."""
+    reach: Reach = field(default_factory=lambda: strangers_reach())
+    """Which addresses agents may be asked at: providers write on the chain where they are."""
 
     @property
     def jobs_domain(self) -> Domain:
@@ -103,10 +108,30 @@ class Market:
         return self.token.balance_of(account, "latest")
 
 
-def open_market(folder: Path, chain: Chain, *, keep_sessions: bool = False) -> Market:
+_INSIDE = (
+    "if that is where it should be, name its network in --private-networks "
+    "(TERAPROOF_PRIVATE_NETWORKS), or the agent in --endpoint"
+)
+_THIS_MACHINE = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+def strangers_reach(chain: Chain | None = None, networks: Iterable[Network] = ()) -> Reach:
+    """Public addresses, and `networks`. This machine itself where the chain is a development chain
+    that runs here: nobody else has written on it.
+    """
+    admitted = [*networks]
+    if chain is not None and chain.is_local and chain.is_here:
+        admitted += _THIS_MACHINE
+    return Reach.of_strangers(admitted, plain=True, advice=_INSIDE)
+
+
+def open_market(
+    folder: Path, chain: Chain, *, keep_sessions: bool = False, reach: Reach | None = None
+) -> Market:
     """The market on this chain. CommandError when there is none, or it is not what was recorded.
 
-    `keep_sessions` keeps sessions with agents in the user's state directory.
+    `keep_sessions` keeps sessions with agents in the user's state directory. `reach` says where
+    agents may be asked; without it `strangers_reach` does.
     """
     registry = registries.require(folder, chain)
     pool = chain.pool
@@ -129,6 +154,7 @@ def open_market(folder: Path, chain: Chain, *, keep_sessions: bool = False) -> M
         leases=_leases(pool, registry),
         channels=_channels(pool, registry),
         sessions=_sessions(chain, registry, jobs.address) if keep_sessions else None,
+        reach=strangers_reach(chain) if reach is None else reach,
     )
 
 

@@ -80,7 +80,9 @@ def candidates(market: Market, order: Order, allow: Sequence[str] = ()) -> dict[
 
 def connect(market: Market, signer: Signer, url: str) -> AgentClient:
     """The signer's connection to an agent. It signs in where no session is kept (`sessions`)."""
-    return AgentClient(url, signer, market.chain.chain_id, sessions=market.sessions)
+    return AgentClient(
+        url, signer, market.chain.chain_id, sessions=market.sessions, reach=market.reach
+    )
 
 
 def quote(

@@ -42,12 +42,18 @@ class Http:
     """Keeps connections; safe to use from several threads. `ca_file` holds certificates that are
     trusted in addition to the system's. Without `tls` no certificates are read. `resolve` names the
     addresses that may be connected to; what it raises beyond httpcore's errors is for the caller.
+    `connections` are those at one time.
     """
 
     def __init__(
-        self, ca_file: Path | None = None, *, tls: bool = True, resolve: Resolve | None = None
+        self,
+        ca_file: Path | None = None,
+        *,
+        tls: bool = True,
+        resolve: Resolve | None = None,
+        connections: int = 32,
     ) -> None:
-        self._deadline, self._resolve = Deadline(), resolve
+        self._deadline, self._resolve, self._connections = Deadline(), resolve, connections
         self._trust = trusted(ca_file) if tls or ca_file is not None else None
         self._backend = Backend(self._deadline, resolve)
         self._pool = self._make_pool()
@@ -56,7 +62,7 @@ class Http:
         return httpcore.ConnectionPool(
             ssl_context=self._trust,
             network_backend=self._backend,
-            max_connections=32,
+            max_connections=self._connections,
             max_keepalive_connections=16,
             keepalive_expiry=15.0,
         )

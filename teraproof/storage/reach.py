@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpcore
@@ -42,6 +42,10 @@ class Reach:
     """What may be reached although it is not public."""
     plain_elsewhere: bool = True
     """Whether HTTP, where it is admitted, may leave `networks`."""
+    named: frozenset[tuple[str, int]] = frozenset()
+    """Hosts and ports that the person at this machine has named: they may be anywhere."""
+    advice: str = "use a public one"
+    """What to do where an address is not public, for whoever reads the error."""
 
     @classmethod
     def own(cls) -> Reach:
@@ -50,7 +54,12 @@ class Reach:
 
     @classmethod
     def of_strangers(
-        cls, networks: Iterable[Network] = (), *, plain: bool = False, plain_inside: bool = False
+        cls,
+        networks: Iterable[Network] = (),
+        *,
+        plain: bool = False,
+        plain_inside: bool = False,
+        advice: str = "use a public one",
     ) -> Reach:
         """For what a stranger names: public places over TLS, and `networks` that the owner of this
         machine admits. `plain` admits HTTP without TLS, `plain_inside` in these networks alone.
@@ -58,13 +67,18 @@ class Reach:
         named = tuple(networks)
         has_http = plain or (plain_inside and bool(named))
         schemes = {"https", "s3"} | ({"http"} if has_http else set())
-        return cls(frozenset(schemes), networks=named, plain_elsewhere=plain)
+        return cls(frozenset(schemes), networks=named, plain_elsewhere=plain, advice=advice)
+
+    def naming(self, places: Iterable[tuple[str, int]]) -> Reach:
+        """The same, and these hosts and ports wherever they are."""
+        return replace(self, named=self.named | {(host.lower(), port) for host, port in places})
 
     def check(self, uri: Uri) -> Uri:
         """The URI, if its scheme and its port may be used. LocalError says why not."""
         if uri.scheme not in self.schemes:
             raise _refused(f"{uri}: {uri.scheme}:// cannot be used here; use https:// or s3://")
-        if not self.anywhere and 0 < uri.port < _LEAST_PORT and uri.port not in _WEB_PORTS:
+        free = self.anywhere or self._has_named(uri.host, uri.port)
+        if not free and 0 < uri.port < _LEAST_PORT and uri.port not in _WEB_PORTS:
             raise _refused(f"{uri}: port {uri.port} is not one of a web server")
         return uri
 
@@ -73,15 +87,17 @@ class Reach:
         `httpcore.ConnectError` when it has none, or says none within `seconds`.
         """
         found = _look_up(host, port, seconds)[:_ADDRESSES]
+        if self._has_named(host, port):
+            return found
         passed = [each for each in found if self.admits(each)]
         if not passed:
-            raise _refused(f"{host}: leads to an address that is not public; use a public one")
+            raise _refused(f"{host}: leads to an address that is not public; {self.advice}")
         return passed
 
     def resolve_plain(self, host: str, port: int, seconds: float) -> Sequence[str]:
         """As `resolve`, for a connection without TLS."""
         found = self.resolve(host, port, seconds)
-        if self.anywhere or self.plain_elsewhere:
+        if self.anywhere or self.plain_elsewhere or self._has_named(host, port):
             return found
         passed = [each for each in found if self._is_named(each)]
         if not passed:
@@ -98,6 +114,9 @@ class Reach:
         """Whether another machine with this rule may connect to an address."""
         public = all(_is_public(each) for each in _meanings(ip_address(text)))
         return self.anywhere or public or self._is_named(text)
+
+    def _has_named(self, host: str, port: int) -> bool:
+        return (host.lower(), port) in self.named
 
     def _is_named(self, text: str) -> bool:
         address = ip_address(text)  # with a scope it is link-local, and in no network

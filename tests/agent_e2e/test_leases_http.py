@@ -19,6 +19,7 @@ from teraproof.protocol.dataplane import Request, What
 from teraproof.protocol.errors import Code
 from teraproof.protocol.lease_terms import LeaseStatus
 from teraproof.protocol.lease_wire import LeaseOutcome, QuoteRequest
+from teraproof.storage.reach import Reach
 from tests.agent.leases.documents import spec
 from tests.agent_e2e.lease_rig import LeaseRig
 
@@ -40,7 +41,7 @@ class Wallet:
 def test_lease__by_the_tenants_own_tools(agent: LeaseRig) -> None:
     one, domain = spec(), messages.Domain(agent.anvil.chain_id, agent.leases.address)
     with agent.serving() as url, LeaseClient(url, agent.tenant, agent.anvil.chain_id) as client:
-        asked = ask(url)
+        asked = ask(url, Reach.own())
         assert asked.offer is not None, asked.trouble
         assert asked.offer.rate(one, 10**6) == agent.module._policy.rate(one, 3_600)
         client.send_spec(one)

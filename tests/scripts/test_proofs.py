@@ -157,7 +157,9 @@ def test_proof__from_opening_to_claim__told_at_every_step(prover: Prover) -> Non
     assert f"0x{proof.commitment.hex()}" in (text := shown(stage))
     assert "state | proven" in text
     assert providers.read(market, owner).score == score
-    directory.show(market, directory.read(market, stage.ui, asking=lambda urls: {}), stage.ui)
+    directory.show(
+        market, directory.read(market, stage.ui, asking=lambda urls, reach: {}), stage.ui
+    )
     assert "0.00006291 TOPS | 0.00006291 TOPS | " in shown(stage)
 
     rewards.show(market, stage.ui, owner)

@@ -12,6 +12,7 @@ from teraproof.market.providers import Provider
 from teraproof.protocol import jobspec
 from teraproof.protocol.jobspec import JobSpec
 from teraproof.protocol.terms import ZERO_WORD, Order
+from teraproof.storage.reach import Reach
 
 TPF, USD = 10**18, 10**6
 JOBS = "0x" + "33" * 20
@@ -64,6 +65,7 @@ MARKET = cast(
     Market,
     SimpleNamespace(
         chain=SimpleNamespace(chain_id=7),
+        reach=Reach.own(),
         jobs=SimpleNamespace(address=JOBS),
         decimals=6,
         show_price=lambda amount: f"{amount / USD:g} tUSD",

@@ -31,6 +31,7 @@ from teraproof.protocol.lease_wire import (
 from teraproof.protocol.messages import Domain, LeaseQuote
 from teraproof.protocol.terms import ZERO_ADDRESS
 from teraproof.sdl.leases import read
+from teraproof.storage.reach import Reach
 from tests.sdk.lease_stage import OFFER
 from tests.support.codes import fails_as
 from tests.support.sdl import SMALL
@@ -165,7 +166,7 @@ def url() -> Iterator[str]:
 
 def test_offer__read(url: str) -> None:
     Handler.answer, Handler.status = json.dumps(OFFER.to_json()).encode(), 200
-    assert ask(url).offer == OFFER
+    assert ask(url, Reach.own()).offer == OFFER
 
 
 @pytest.mark.parametrize(
@@ -175,14 +176,14 @@ def test_offer__read(url: str) -> None:
 )
 def test_offer__any_bytes__no_offer_and_a_line(url: str, answer: bytes) -> None:
     Handler.answer, Handler.status = answer, 200
-    found = ask(url)
+    found = ask(url, Reach.own())
     assert found.offer is None and found.trouble and "\n" not in found.trouble
 
 
 def test_offer__refused_or_nobody_there__no_offer_and_a_line(url: str) -> None:
     Handler.answer, Handler.status = b"", 404
-    assert ask(url).trouble == "answers with HTTP status 404"
-    assert ask("http://127.0.0.1:1").offer is None
+    assert ask(url, Reach.own()).trouble == "answers with HTTP status 404"
+    assert ask("http://127.0.0.1:1", Reach.own()).offer is None
 
 
 # ---------------------------------------------------------------------- the way in

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from teraproof.client.listing import Asked, Listing, ask, ask_all
+from teraproof.client.listing import Asked, Listing, ask_all
 from teraproof.errors import LocalError, WrongInput
 from teraproof.market import feasible, notebook, packages
 from teraproof.market.ui import QuietUi
 from teraproof.protocol import jobspec
 from teraproof.protocol.errors import Code
 from teraproof.protocol.terms import Judged
+from teraproof.storage.reach import Reach
 from tests.sdk.offers import (
     COURT,
     JOB,
@@ -186,7 +187,7 @@ def test_ask_all__good_bad_slow_and_absent__each_has_its_answer() -> None:
             "absent": "http://127.0.0.1:9",
             "odd": "gopher://x",
         }
-        found = ask_all(urls, lambda url: ask(url, 0.5))
+        found = ask_all(urls, Reach.own())
     assert list(found) == list(urls)
     listing = found["good"].listing
     assert listing is not None and listing.owner == OWNER
@@ -194,9 +195,10 @@ def test_ask_all__good_bad_slow_and_absent__each_has_its_answer() -> None:
     assert {name for name, one in found.items() if one.listing is None} == set(urls) - {"good"}
     assert found["stranger"].trouble == "is not a Teraproof agent"
     assert "500" in found["broken"].trouble
-    for name in ("slow", "absent", "odd"):
+    for name in ("slow", "absent"):
         assert found[name].trouble.startswith("does not answer")
-    assert ask_all({}) == {}
+    assert found["odd"].trouble.startswith("is not asked: ")
+    assert ask_all({}, Reach.own()) == {}
 
 
 # ---------------------------------------------------------------------- verdicts
@@ -384,7 +386,7 @@ def test_ask_providers__who_takes_it_first_the_cheapest_of_them_first() -> None:
     ]
     prices = {1: "3", 2: "1", 3: "2"}
 
-    def asking(urls: Mapping[str, str]) -> dict[str, Asked]:
+    def asking(urls: Mapping[str, str], reach: Reach) -> dict[str, Asked]:
         found = {}
         for owner, url in urls.items():
             number = int(url[-1])
