@@ -92,16 +92,17 @@ def log(session: Session, config: Path, key: str | None, last: int) -> Result:
 @click.argument("owner", type=ADDRESS)
 @_config
 def forgive(session: Session, owner: str, config: Path) -> Result:
-    """Use a provider again whose receipt did not hold."""
+    """Use a provider again whose receipt did not hold, and forget what was found about it."""
     from teraproof.errors import WrongInput
     from teraproof.gateway import log as activity
-    from teraproof.gateway import settings
+    from teraproof.gateway import memory, settings
     from teraproof.gateway.store import Store
 
     store = Store(settings.load(config).listen.data_dir)
     try:
-        if not store.run(lambda db: activity.forgive(db, owner)):
-            raise WrongInput(f"{owner} was not dropped; gateway log shows what has failed")
+        dropped = store.run(lambda db: activity.forgive(db, owner))
+        if not store.run(lambda db: memory.forget(db, owner)) and not dropped:
+            raise WrongInput(f"nothing is known against {owner}; gateway log shows what has failed")
     finally:
         store.close()
     session.ui.step(f"{owner} may be used again")

@@ -121,6 +121,11 @@ class Attempt:
         return float(self.bill.charged / 10**self._means.decimals)
 
     @property
+    def is_partial(self) -> bool:
+        """Whether `answer` has only the beginning of what came."""
+        return self._kept > _KEPT
+
+    @property
     def is_slow(self) -> bool:
         """Whether the host took longer than a refusal takes; a deposit may have been waited for."""
         bill = self._bill

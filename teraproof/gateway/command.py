@@ -16,6 +16,7 @@ from rich.live import Live
 from teraproof.errors import CommandError
 from teraproof.gateway import discovery, report
 from teraproof.gateway.hosts import Host, Hosts
+from teraproof.gateway.identity.recount import counters
 from teraproof.gateway.live import View
 from teraproof.gateway.onchain import MarketView, signing
 from teraproof.gateway.serve import compose
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
     """Until a signal ends it. What it has done."""
+    tokenizers = counters(settings.tokenizers)  # before a chain or a person is asked
     market, ui, signer = session.market, session.ui, session.signer
     wanted = discovery.demands(market, settings.pay.max_withdraw_delay_seconds)
     channels = market.channels
@@ -59,6 +61,7 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
         signer.address,
         signing(signer),
         decimals=market.decimals,
+        counters=tokenizers,
     )
     relay = gateway.relay
     if not hosts.every():

@@ -17,7 +17,7 @@ from jsonschema.validators import Draft202012Validator
 
 from teraproof import nesting
 from teraproof.gateway import bodies
-from teraproof.gateway.identity import Answer, Lineup, Verdict, read_logprobs
+from teraproof.gateway.identity import Answer, Counter, Lineup, Verdict, read_logprobs
 from teraproof.gateway.identity.lineup import RATE
 from teraproof.protocol.inference import Receipt
 
@@ -40,15 +40,24 @@ _COSTLY = (
 class Lineups:
     """The hosts of each model side by side. For one thread."""
 
-    def __init__(self, trusted: Sequence[str] = (), rate: float = RATE) -> None:
+    def __init__(
+        self,
+        trusted: Sequence[str] = (),
+        rate: float = RATE,
+        counters: Mapping[str, Counter] | None = None,
+    ) -> None:
         self._trusted, self._rate = tuple(trusted), rate
+        #: The tokenizers of models, by their names.
+        self.counters = counters or {}
         self._lineups: OrderedDict[str, Lineup] = OrderedDict()
 
     def of(self, model: str) -> Lineup:
         """The hosts of a model."""
         found = self._lineups.get(model)
         if found is None:
-            found = self._lineups[model] = Lineup(self._trusted, rate=self._rate)
+            found = self._lineups[model] = Lineup(
+                self._trusted, counter=self.counters.get(model), rate=self._rate
+            )
         self._lineups.move_to_end(model)
         while len(self._lineups) > _MODELS:
             self._lineups.popitem(last=False)
@@ -64,16 +73,26 @@ class Lineups:
 
 
 def read(
-    ask: Mapping[str, Any], data: Sequence[bytes], receipt: Receipt, tokens: int, *, streams: bool
+    ask: Mapping[str, Any],
+    data: Sequence[bytes],
+    receipt: Receipt,
+    tokens: int,
+    *,
+    streams: bool,
+    partial: bool = False,
 ) -> Answer | None:
     """An answer as it is compared; None where it has no single choice to look at.
 
-    `data` is the body, or the data of a stream's events. `tokens` are the most that were allowed.
+    `data` is the body, or the data of a stream's events; `partial`: only its beginning. `tokens`
+    are the most that were allowed.
     """
     found = _streamed(data) if streams else _single(data)
     if found is None:
         return None
     text, finish, calls, logprobs, whole = found
+    # What was charged for and is not here must not look like too much.
+    whole = whole and not calls and not partial and len(text) <= _MOST_TEXT
+    whole = whole and ask.get("best_of") in (None, 1)
     return Answer(
         text=text[:_MOST_TEXT],
         finish=finish,
@@ -81,10 +100,18 @@ def read(
         completion_tokens=receipt.completion_tokens,
         asked=tokens,
         greedy=ask.get("temperature") == 0 or ask.get("top_k") == 1,
-        whole=whole and not calls,
+        whole=whole,
         fingerprint=read_logprobs(logprobs) if logprobs else None,
-        valid=is_valid(ask, text, calls, finish),
+        valid=None if partial else is_valid(ask, text, calls, finish),
+        hidden=_stop(ask),
     )
+
+
+def _stop(ask: Mapping[str, Any]) -> str:
+    """The longest text that ends an answer and is left out of it."""
+    said = ask.get("stop")
+    texts = [said] if isinstance(said, str) else _list(said)
+    return max((one for one in texts if isinstance(one, str)), key=len, default="")
 
 
 _Read = tuple[str, str | None, list[tuple[str, str]], list[Any], bool]

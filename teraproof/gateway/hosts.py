@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from teraproof.errors import LocalError
 from teraproof.names import http_url
@@ -23,6 +23,8 @@ _FADES = 0.98  # what an earlier answer counts after one more
 _PRIOR = 8.0  # answers that a new host is credited with
 _MOST_HOSTS = 4_096
 _MOST_MODELS = 256  # of one host
+_MOST_MEASURED = 16_384  # hosts of models; more only where all of them are here
+_MOST = 1e12  # of a number that was measured
 _MOST_WORD = 256  # characters of a name
 
 
@@ -116,9 +118,36 @@ class Measured:
         """The share of requests that it is expected to answer, above 0."""
         return (self.good + _PRIOR) / (self.total + _PRIOR)
 
+    @classmethod
+    def from_json(cls, value: Any) -> Measured:
+        """From the four numbers. ValueError for anything else."""
+        latency, throughput, good, total = value
+        fits = all(
+            isinstance(each, int | float) and not isinstance(each, bool) and 0 <= each < _MOST
+            for each in (latency or 0, throughput or 0, good, total)
+        )
+        if not fits:
+            raise ValueError("not what was measured")
+        return cls(latency, throughput, good, total)
+
     def _count(self, good: float) -> None:
         self.good = self.good * _FADES + good
         self.total = self.total * _FADES + 1.0
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def _bounded(
+    found: dict[_Key, _Value], is_known: Callable[[_Key], bool], most: int
+) -> dict[_Key, _Value]:
+    """As it is, or if that is too much, with the newest of those that are not known now."""
+    if len(found) <= most:
+        return found
+    others = [key for key in found if not is_known(key)]
+    kept = {*others[len(found) - most :]}
+    return {key: value for key, value in found.items() if is_known(key) or key in kept}
 
 
 def _blend(before: float | None, now: float) -> float:
@@ -164,14 +193,15 @@ class Hosts:
         self._out: dict[str, _Out] = {}
 
     def replace(self, hosts: Iterable[Host]) -> None:
-        """These are all that there are now."""
+        """These are all that there are now. What was learned of others stays: who goes away for a
+        while does not come back clean.
+        """
         self._known = {host.owner: host for host in list(hosts)[:_MOST_HOSTS]}
-        self._out = {owner: out for owner, out in self._out.items() if owner in self._known}
-        self._measured = {
-            (owner, model): found
-            for (owner, model), found in self._measured.items()
-            if owner in self._known and self._known[owner].model(model) is not None
-        }
+        self._out = _bounded(self._out, lambda owner: owner in self._known, _MOST_HOSTS)
+        self._measured = _bounded(self._measured, lambda key: self._serves(*key), _MOST_MEASURED)
+
+    def _serves(self, owner: str, model: str) -> bool:
+        return owner in self._known and self._known[owner].model(model) is not None
 
     def every(self) -> list[Host]:
         """All that may be used, those that are out for now included."""
@@ -205,6 +235,29 @@ class Hosts:
         out.failures += 1
         out.until = self.clock() + pause
         return pause
+
+    # ------------------------------------------------------------------ for the store
+
+    def paused(self, owner: str) -> tuple[int, int] | None:
+        """How often it has failed in a row, and the seconds for which it is left out; None: it has
+        not failed.
+        """
+        out = self._out.get(owner)
+        return None if out is None else (out.failures, round(self.out_for(owner)))
+
+    def remember(self, owner: str, model: str, measured: Measured) -> None:
+        """What an earlier gateway has measured."""
+        self._measured[owner, model] = measured
+
+    def remember_failures(self, owner: str, failures: int, seconds: int) -> None:
+        """What an earlier gateway has seen fail."""
+        until = self.clock() + min(seconds, _LONGEST_PAUSE)
+        self._out[owner] = _Out(until, failures)
+
+    def forget(self, owner: str, model: str) -> None:
+        """Begin again with a host."""
+        self._measured.pop((owner, model), None)
+        self._out.pop(owner, None)
 
     def readmit(self, owner: str) -> None:
         """It answered: its failures are forgotten."""

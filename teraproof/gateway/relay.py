@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,8 +23,10 @@ from teraproof.gateway.attempt import Attempt, Means, Piece
 from teraproof.gateway.examine import Lineups
 from teraproof.gateway.faults import HostFailed, RequestRefused
 from teraproof.gateway.hosts import Hosts
-from teraproof.gateway.identity import Answer
+from teraproof.gateway.identity import Answer, Counter
+from teraproof.gateway.identity.recount import count
 from teraproof.gateway.keys import Key, Reservation
+from teraproof.gateway.memory import Memory
 from teraproof.gateway.ranking import Candidate, candidates, reasons
 from teraproof.gateway.receipts import Dishonest
 from teraproof.protocol.errors import Code, one_line
@@ -64,8 +66,8 @@ class Streamed:
 class Relay:
     """See the module. For one event loop."""
 
-    def __init__(self, means: Means, hosts: Hosts, lineups: Lineups) -> None:
-        self.means, self.hosts, self.lineups = means, hosts, lineups
+    def __init__(self, means: Means, hosts: Hosts, lineups: Lineups, memory: Memory) -> None:
+        self.means, self.hosts, self.lineups, self.memory = means, hosts, lineups, memory
         self.live = Live()
         self._tasks: set[asyncio.Task[None]] = set()
         self._canaries = 0
@@ -208,6 +210,7 @@ class Relay:
         is_late = attempt.is_slow and (is_busy or isinstance(error, RequestRefused))
         if isinstance(error, HostFailed) or is_late:
             self.hosts.measured(host.owner, attempt.model.name).failed()
+            self.memory.touched(attempt.model.name, host.owner)
             if is_late or not is_busy:
                 pause = self.hosts.exclude(host.owner)
                 log.warning("%s, so it is left out for %.0f s", line, pause)
@@ -219,6 +222,7 @@ class Relay:
         for to in refused:
             owner, seen = to.host.owner, self.hosts.measured(to.host.owner, to.model.name)
             seen.failed()
+            self.memory.touched(to.model.name, owner)
             if seen.reliability < _RELIABLE:
                 pause = self.hosts.exclude(owner)
                 log.warning("%s refuses what others serve, so it waits for %.0f s", owner, pause)
@@ -230,12 +234,29 @@ class Relay:
         speed = said.completion_tokens / timing.writing if timing.writing > 0 else None
         self.hosts.measured(owner, model).answered(timing.latency, speed)
         self.hosts.readmit(owner)
+        self.memory.touched(model, owner)
         self.live.answered += 1
         answer = self._read(attempt)
         if answer is None:
             return
+        counter = self.lineups.counters.get(model)
+        if counter is None or not answer.whole:
+            self._examined(attempt, answer, key)
+        else:
+            self.spawn(self._recount(attempt, answer, key, counter))
+
+    async def _recount(self, attempt: Attempt, answer: Answer, key: Key, counter: Counter) -> None:
+        """Not on the event loop: a long text takes its time."""
+        counted = await asyncio.to_thread(count, answer.text, answer.hidden, counter)
+        self._examined(attempt, replace(answer, counted=counted), key)
+
+    def _examined(self, attempt: Attempt, answer: Answer, key: Key) -> None:
+        owner, model = attempt.host.owner, attempt.model.name
         lineup = self.lineups.of(model)
         lineup.observe(owner, answer)
+        if lineup.evidence(owner).alarms:  # a comparison can say more, and says it by itself
+            self.live.tell(f"{owner}: {lineup.verdict(owner).line}")
+            self.spawn(self.memory.flush())
         # To nobody whom the request, or gateway.toml, rules out.
         may = self.means.limits.canary_rate > 0 and attempt.ask.preferences.allow_fallbacks
         others = [
@@ -251,7 +272,12 @@ class Relay:
         if receipt is None or ask.kind not in ("chat", "completions"):
             return None
         return examine.read(
-            ask.body, attempt.answer, receipt.receipt, attempt.sent.read.limit, streams=ask.streams
+            ask.body,
+            attempt.answer,
+            receipt.receipt,
+            attempt.sent.read.limit,
+            streams=ask.streams,
+            partial=attempt.is_partial,
         )
 
     async def _canary(self, first: Attempt, answer: Answer, peer: str, key: Key) -> None:
@@ -282,6 +308,8 @@ class Relay:
             if replayed is not None:
                 lineup = self.lineups.of(model.name)
                 lineup.compare(first.host.owner, answer, peer, replayed)
+                self.memory.compared(model.name, first.host.owner, peer)
+                await self.memory.flush()
                 for owner in (first.host.owner, peer):
                     verdict = lineup.verdict(owner)
                     if verdict.fault is not None:

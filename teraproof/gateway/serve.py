@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,15 +18,17 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from teraproof.amounts import units
-from teraproof.errors import TeraproofError, WrongInput
+from teraproof.errors import LocalError, TeraproofError, WrongInput
 from teraproof.gateway import log as activity
 from teraproof.gateway.attempt import Means
 from teraproof.gateway.door import Door
 from teraproof.gateway.examine import Lineups
 from teraproof.gateway.hosts import Host, Hosts
+from teraproof.gateway.identity import Counter
 from teraproof.gateway.keys import Keys
 from teraproof.gateway.ledger import Ledger
 from teraproof.gateway.lines import Lines
+from teraproof.gateway.memory import Memory
 from teraproof.gateway.purse import Budget, ChainView, Purse, Sign
 from teraproof.gateway.relay import Relay
 from teraproof.gateway.settings import GatewaySettings
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 10  # for answers that run when a signal comes
 _PRUNE_SECONDS = 3_600.0
 _LOOK_SECONDS = 0.5
+_FLUSH_SECONDS = 5.0  # between two writes of what was learned of hosts
 _IDLE_SECONDS = 30.0  # that a connection to a host is kept
 
 
@@ -55,6 +58,7 @@ class Gateway:
         """Finish what goes on, then close connections and files."""
         await self.relay.close()
         await self.relay.means.client.aclose()
+        await self.relay.memory.flush()
         self.store.close()
 
 
@@ -67,17 +71,22 @@ def compose(
     sign: Sign,
     *,
     decimals: int,
+    counters: Mapping[str, Counter] | None = None,
 ) -> Gateway:
-    """All parts, from what the store remembers. `payer` is the account whose key `sign` uses."""
+    """All parts, from what the store remembers. `payer` is the account whose key `sign` uses,
+    `counters` are the tokenizers of models.
+    """
     store.run(activity.close_lost)
     store.run(lambda db: activity.prune(db, settings.listen.log_days))
     ledger = Ledger.load(store)
     keys = Keys(settings.keys, decimals, activity.spent(store))
     for channel, key in activity.unclear_keys(store).items():
         keys.unclear(key, channel, ledger.channels[channel].unclear)
-    lineups = Lineups(settings.route.trusted, settings.route.canary_rate)
+    lineups = Lineups(settings.route.trusted, settings.route.canary_rate, counters)
     hosts.quality = lineups
     hosts.dropped.update(activity.dropped(store))
+    memory = Memory(store, hosts, lineups, settings.listen.evidence_days)
+    memory.load()
     purse = Purse(ledger, chain, payer, sign, budget_of(settings, decimals))
     means = Means(
         _client(settings),
@@ -87,7 +96,7 @@ def compose(
         settings.pay.step_tokens,
         decimals,
     )
-    relay = Relay(means, hosts, lineups)
+    relay = Relay(means, hosts, lineups, memory)
     return Gateway(settings, store, hosts, relay, Door(relay, settings).app())
 
 
@@ -159,7 +168,10 @@ async def run(
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     held = _bind(settings.listen.host, settings.listen.port)
-    tasks = [asyncio.create_task(_refresh(gateway, read))]
+    tasks = [
+        asyncio.create_task(_refresh(gateway, read)),
+        asyncio.create_task(_flush(gateway.relay.memory)),
+    ]
     if look is not None:
         tasks.append(asyncio.create_task(_watch(look)))
     try:
@@ -193,9 +205,23 @@ async def _refresh(gateway: Gateway, read: Callable[[], Iterable[Host]]) -> None
             log.warning("the providers cannot be read now: %s", error)
         if time.monotonic() > pruned + _PRUNE_SECONDS:
             pruned = time.monotonic()
-            await gateway.store.write(
-                partial(activity.prune, days=gateway.settings.listen.log_days)
-            )
+            await _prune(gateway)
+
+
+async def _prune(gateway: Gateway) -> None:
+    """Forget what is too old; what cannot be written now is forgotten later."""
+    try:
+        await gateway.store.write(partial(activity.prune, days=gateway.settings.listen.log_days))
+        await gateway.relay.memory.prune()
+    except LocalError as error:
+        gateway.relay.live.tell(str(error))
+        log.warning("nothing is forgotten now: %s", error)
+
+
+async def _flush(memory: Memory) -> None:
+    while True:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        await memory.flush()
 
 
 async def _watch(look: Callable[[], None]) -> None:

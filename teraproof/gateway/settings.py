@@ -82,6 +82,10 @@ class ListenSettings(Section):
     """
     log_days: int = Field(default=90, ge=1, le=3_650)
     """How long the rows of the activity log and their receipts are kept."""
+    evidence_days: int = Field(default=180, ge=1, le=3_650)
+    """How long it is kept what was learned of a provider and model, since the last look at it.
+    A provider that was found out has as long to wait until it is asked again.
+    """
 
 
 class PaySettings(Section):
@@ -162,6 +166,11 @@ class GatewaySettings(Section):
     route: RouteSettings = RouteSettings()
     names: dict[Name, Address] = Field(default_factory=dict)
     """Names for providers, to be used in a request's `provider` object."""
+    tokenizers: dict[str, Path] = Field(default_factory=dict)
+    """Models by name, each with the file `tokenizer.json` of its publisher. The tokens that are
+    billed for its answers are counted again (extra `tokenizers`). Not for models that hide a part
+    of what they write.
+    """
     keys: dict[Name, KeySettings] = Field(min_length=1)
     """One table for each application."""
 
@@ -196,7 +205,8 @@ def load(path: Path) -> GatewaySettings:
         name: key.model_copy(update={"file": home / key.file})
         for name, key in settings.keys.items()
     }
-    return settings.model_copy(update={"listen": listen, "keys": keys})
+    tokenizers = {name: home / file for name, file in settings.tokenizers.items()}
+    return settings.model_copy(update={"listen": listen, "keys": keys, "tokenizers": tokenizers})
 
 
 def write_template(path: Path, key_file: str) -> None:
@@ -243,6 +253,10 @@ step_tokens = 256
 [names]
 # Names that a request's `provider` object may use instead of addresses:
 # fast = "0xOWNER"
+
+[tokenizers]
+# Recount what is billed for a model, with the tokenizer.json of its publisher:
+# "some-model" = "some-model.tokenizer.json"   # pip install 'teraproof[tokenizers]'
 
 # One table for each application. It sends its key as OpenAI's clients do, as a bearer token.
 [keys.default]

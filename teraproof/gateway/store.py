@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 Write = Callable[[sqlite3.Connection], _T]
 
 FILE = "gateway.sqlite"
-_VERSION = 1
+_VERSION = 2
 _AT_ONCE = 256  # writes that one commit makes durable
 _BUSY_MS = 10_000
 
@@ -93,6 +93,33 @@ CREATE TABLE dropped (
     since INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+# Of version 2: what was learned of hosts.
+_LEARNED = """
+CREATE TABLE evidence (
+    model TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    at_fault INTEGER NOT NULL,
+    said TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (model, owner)
+) STRICT;
+CREATE TABLE comparisons (
+    model TEXT NOT NULL,
+    first TEXT NOT NULL,
+    second TEXT NOT NULL,
+    at_fault INTEGER NOT NULL,
+    said TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (model, first, second)
+) STRICT;
+CREATE TABLE failures (
+    owner TEXT PRIMARY KEY,
+    failures INTEGER NOT NULL,
+    left_out INTEGER NOT NULL,
+    seen INTEGER NOT NULL
+) STRICT;
 """
 
 
@@ -174,8 +201,9 @@ class Store:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")  # a voucher survives a power cut, too
             db.execute("PRAGMA foreign_keys = ON")
-            if version == 0:
-                db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            if version < _VERSION:
+                made = _LEARNED if version else _SCHEMA + _LEARNED
+                db.executescript(f"BEGIN; {made} PRAGMA user_version = {_VERSION}; COMMIT;")
         return db
 
     def close(self) -> None:

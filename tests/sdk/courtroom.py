@@ -287,7 +287,7 @@ class Courtroom:
             str(owner.address), str(operator.address), 0, market.now() + 3_600
         )
         consent = consents.Consent(
-            said, messages.sign(market.staking_domain, said, operator), "http://127.0.0.1:9"
+            said, messages.sign(market.staking_domain, said, operator), "http://127.0.0.1:1029"
         )
         sender = Sender(market.chain, KeySigner(owner, "owner"))
         providers.register(market, sender, ui, consent, max_lock_per_order=stake, max_locked=stake)

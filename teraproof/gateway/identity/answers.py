@@ -27,6 +27,10 @@ class Answer:
         greedy: whether the request asked for temperature 0, or for one of the likeliest tokens.
         whole: whether all that was charged for is in `text`: no tool call, no reasoning apart.
         fingerprint: from its logprobs, where there were any.
+        hidden: the longest text that may have ended the answer and is not in it, such as a stop
+            sequence. Its tokens are charged, too.
+        counted: the tokens that the model's tokenizer makes of `text` and `hidden`, where somebody
+            has counted them before.
         valid: whether its schema or its tool calls hold; None where the request asked for neither.
     """
 
@@ -39,6 +43,8 @@ class Answer:
     whole: bool = True
     fingerprint: Fingerprint | None = None
     valid: bool | None = None
+    hidden: str = ""
+    counted: int | None = None
 
 
 def has_content(chunk: Any) -> bool:

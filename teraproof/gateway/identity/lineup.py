@@ -30,7 +30,8 @@ from teraproof.gateway.identity.watch import Rule, Watch
 
 #: The part of the requests that are canaries: of a host's first `NEW` requests, and afterwards.
 RATE, NEW_RATE, NEW = 0.02, 0.25, 40
-#: Hosts and pairs of hosts that are kept. The ones that were seen longest ago go first.
+#: Hosts and pairs of hosts that are kept. The ones that were seen longest ago go first, and
+#: evidence of a fault goes last.
 HOSTS, PAIRS = 256, 1024
 #: Distances that are kept per pair, to tell another quantisation from another model.
 DISTANCES = 64
@@ -81,6 +82,11 @@ class Evidence:
     ends: Watch = field(default_factory=lambda: Watch(ALONE))
     validity: Validity = field(default_factory=Validity)
 
+    @property
+    def alarms(self) -> bool:
+        """Whether it is at fault, whatever other hosts say."""
+        return self.tokens.alarm or self.ends.alarm
+
     def observe(self, answer: Answer, counter: Counter | None) -> None:
         """Takes one live answer."""
         self.requests += 1
@@ -106,6 +112,11 @@ class Pair:
                 self.watches.setdefault((kind, host), Watch(RULES[kind])).observe(hit)
             if kind is Kind.WEIGHTS and of_one:
                 self.distances = [*self.distances, distance][-DISTANCES:]
+
+    @property
+    def alarms(self) -> bool:
+        """Whether one of the two stands against the other in anything."""
+        return any(watch.alarm for watch in self.watches.values())
 
 
 # Each kind that can be at fault, in the order in which a verdict names it.
@@ -150,9 +161,34 @@ class Lineup:
         found = self._hosts.setdefault(host, Evidence())
         self._hosts.move_to_end(host)
         while len(self._hosts) > HOSTS:
-            gone, _ = self._hosts.popitem(last=False)
-            self.forget(gone)
+            self.forget(self._least_needed())
         return found
+
+    def seen(self, host: str) -> Evidence:
+        """The same, where nothing changes by the question."""
+        return self._hosts.get(host) or Evidence()
+
+    def _least_needed(self) -> str:
+        """The host that was seen longest ago, but for those that evidence of a fault is about: many
+        new names must not make anybody clean.
+        """
+        needed = {host for key, pair in self._pairs.items() if pair.alarms for host in key}
+        needed |= {name for name, own in self._hosts.items() if own.alarms}
+        return next((name for name in self._hosts if name not in needed), next(iter(self._hosts)))
+
+    def pair(self, one: str, other: str) -> Pair | None:
+        """The comparisons of two hosts, where there are any."""
+        return self._pairs.get((min(one, other), max(one, other)))
+
+    def restore(self, host: str, evidence: Evidence) -> None:
+        """What an earlier gateway has seen of a host."""
+        self._hosts[host] = evidence
+        self.evidence(host)
+
+    def restore_pair(self, one: str, other: str, pair: Pair) -> None:
+        """What an earlier gateway has compared."""
+        self._pairs[(min(one, other), max(one, other))] = pair
+        self._bound_pairs()
 
     def canary(self, host: str, others: Sequence[str], draw: float) -> str | None:
         """The host that gets the request of `host` as well, or None for most requests.
@@ -185,8 +221,12 @@ class Lineup:
         pair = self._pairs.setdefault(key, Pair())
         self._pairs.move_to_end(key)
         pair.observe(host, answer, peer, replayed)
+        self._bound_pairs()
+
+    def _bound_pairs(self) -> None:
         while len(self._pairs) > PAIRS:
-            self._pairs.popitem(last=False)
+            quiet = (key for key, pair in self._pairs.items() if not pair.alarms)
+            del self._pairs[next(quiet, next(iter(self._pairs)))]
 
     def forget(self, host: str) -> None:
         """Begins again with a host, as if it had never been seen."""

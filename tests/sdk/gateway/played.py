@@ -99,6 +99,10 @@ class Habit:
     floods_vouchers: bool = False
     """Never ends its answer to a voucher."""
     last_word: str = ""
+    finish: str = "stop"
+    """Why it says that an answer has ended."""
+    bills_more: float = 0.0
+    """The part of the tokens of an answer in one piece that it bills in addition."""
     remembers: bool = False
     """Writes a receipt for a stream that breaks off, and shows its last one."""
 
@@ -398,11 +402,12 @@ class Answering:
                 {
                     "index": 0,
                     "message": {"role": "assistant", "content": text},
-                    "finish_reason": "stop",
+                    "finish_reason": habit.finish,
                 }
             ],
             "usage": {"prompt_tokens": self.prompt, "completion_tokens": count},
         }
+        count = min(self.tokens, round(count * (1 + habit.bills_more)))
         if "input" in self.asked and "messages" not in self.asked:
             count = 0
             document = {"object": "list", "data": [], "usage": {"prompt_tokens": self.prompt}}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +16,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from teraproof.gateway.hosts import Host, Hosts
+from teraproof.gateway.identity import Counter
 from teraproof.gateway.serve import Gateway, compose
 from teraproof.gateway.settings import GatewaySettings, KeySettings
 from teraproof.gateway.store import Store
@@ -42,6 +43,7 @@ class PlayedChain:
 
 def settings(folder: Path, **changes: Any) -> GatewaySettings:
     """`pay`, `route`, `listen`, `names` are tables; `budget`, `period`, `models` are of the key."""
+    folder.mkdir(exist_ok=True)
     file = folder / "test.key"
     if not file.exists():
         file.write_text(KEY + "\n")
@@ -136,6 +138,7 @@ async def running(
     payer: LocalAccount | None = None,
     make_store: Callable[[Path], Store] = Store,
     clock: Callable[[], float] | None = None,
+    counters: Mapping[str, Counter] | None = None,
     **changes: Any,
 ) -> AsyncIterator[Rig]:
     """A gateway that knows these providers."""
@@ -149,7 +152,9 @@ async def running(
     hosts = Hosts() if clock is None else Hosts(clock=clock)
     hosts.replace([one if isinstance(one, Host) else one.host for one in providers])
     chain = PlayedChain([one for one in providers if isinstance(one, Played)])
-    gateway = compose(found, store, hosts, chain, str(account.address), signed, decimals=6)
+    gateway = compose(
+        *(found, store, hosts, chain, str(account.address), signed), decimals=6, counters=counters
+    )
     transport = httpx.ASGITransport(gateway.app)
     headers = {"authorization": f"Bearer {KEY}"}
     try:
