@@ -21,12 +21,13 @@ from teraproof.gateway import bodies
 from teraproof.gateway.ask import Ask, Sent
 from teraproof.gateway.bill import Bill, book_late
 from teraproof.gateway.faults import HostFailed, failure, within
-from teraproof.gateway.keys import Keys, Reservation
+from teraproof.gateway.keys import Reservation
 from teraproof.gateway.ledger import Channel
-from teraproof.gateway.purse import Purse, terms_of
+from teraproof.gateway.means import Means
+from teraproof.gateway.purse import terms_of
 from teraproof.gateway.ranking import Candidate
 from teraproof.gateway.receipts import Asked, Dishonest, check_base, check_late
-from teraproof.gateway.settings import RouteSettings
+from teraproof.gateway.room import Part
 from teraproof.gateway.sse import DONE, Event, Reader
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.inference import (
@@ -59,6 +60,9 @@ _MOST_ERROR = 64 << 10  # bytes of an error's body
 _LONG = ("logprobs", "top_logprobs", "include", "echo")  # fields that ask for more than text
 _FRAME = 1 << 20  # bytes of an answer in addition to its text
 _BYTES_OF_TOKEN = 256  # many times what one has on average
+_BYTES_OF_LOGPROBS = 16 << 10  # of a token with twenty alternatives
+_BYTES_OF_VECTOR = 256 << 10  # of an embedding with 8,192 numbers
+_MOST_PARSED = 4 << 20  # bytes of an answer in one piece that its cost is written into
 _KEPT = 256 << 10  # bytes of an answer that are kept for comparisons
 _MOST_HELD = 16_384  # events that wait here: for content, or for the last receipt
 _MORE_RECEIPTS = 4  # than steps: the last one, and what an error may add
@@ -70,18 +74,6 @@ class Piece:
 
     data: bytes
     content: bool = False
-
-
-@dataclass(frozen=True)
-class Means:
-    """What every attempt works with."""
-
-    client: httpx.AsyncClient
-    purse: Purse
-    keys: Keys
-    limits: RouteSettings
-    step_tokens: int
-    decimals: int
 
 
 class Attempt:
@@ -108,6 +100,7 @@ class Attempt:
         self._stepping: asyncio.Task[None] | None = None
         self._bill: Bill | None = None
         self._closed = False
+        self._room = means.room.part()
 
     @property
     def bill(self) -> Bill:
@@ -140,7 +133,9 @@ class Attempt:
     async def json(self, reserved: Reservation) -> bytes:
         """The answer's body, with `usage.cost`. HostFailed, RequestRefused, Dishonest, Refused."""
         response = await self._paid(reserved)
-        body = await self._read(response, self._most_bytes(), self._limits.answer_seconds)
+        body = await self._read(
+            response, self._most_bytes(), self._limits.answer_seconds, self._room
+        )
         bill = self.bill
         bill.timing.content = bill.timing.ended = time.monotonic()
         said = response.headers.get(RECEIPT_HEADER)
@@ -150,6 +145,8 @@ class Attempt:
         bill.whole = True
         await bill.settle()
         self._keep(body)
+        if len(body) > _MOST_PARSED:
+            return body  # as it came: a document takes many times its bytes
         document = bodies.document(body)
         if document is None:
             raise HostFailed("its answer is not a JSON object")
@@ -157,11 +154,16 @@ class Attempt:
 
     def _most_bytes(self) -> int:
         """Of an answer in one piece: it is kept whole, so its tokens bound its length."""
-        most, body = self._limits.max_answer_bytes, self.ask.body
-        if self.ask.kind == "embeddings" or any(body.get(name) for name in _LONG):
-            return most
+        body, read = self.ask.body, self.sent.read
+        if self.ask.kind == "embeddings":
+            given = body.get("input")
+            answer = _BYTES_OF_VECTOR * (len(given) if isinstance(given, list) else 1)
+        elif any(body.get(name) for name in _LONG):
+            answer = _BYTES_OF_LOGPROBS * (read.limit + bool(body.get("echo")) * read.prompt_bound)
+        else:
+            answer = _BYTES_OF_TOKEN * read.limit
         # Some kinds repeat the request, where a byte may be escaped to six.
-        return min(most, _FRAME + 6 * len(self.sent.body) + _BYTES_OF_TOKEN * self.sent.read.limit)
+        return min(self._limits.max_answer_bytes, _FRAME + 6 * len(self.sent.body) + answer)
 
     async def stream(self, reserved: Reservation) -> AsyncIterator[Piece]:
         """The answer's events. Until the first piece with content a failure costs the client
@@ -170,7 +172,8 @@ class Attempt:
         response = await self._paid(reserved)
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             raise HostFailed("its answer is not a stream")
-        bill, reader, held = self.bill, Reader(), list[Event]()
+        bill, reader, room = self.bill, Reader(), self._room
+        held: list[Event] = []
         is_last = False  # whether nothing came behind the last receipt
         waiting = receipts = 0
         most_receipts = _MORE_RECEIPTS + self.sent.read.limit // (self._step or 1 << 62)
@@ -193,16 +196,28 @@ class Attempt:
             self._keep(event.data)
             if event.data == DONE:
                 self._over = time.monotonic() + _OVER_SECONDS
-            waiting += bool(held) or not bill.timing.content
+            usage = bodies.may_have_usage(event.data)
+            looked = usage or bool(held) or not bill.timing.content
+            written = not looked or bodies.is_content(bodies.document(event.data))
+            if written and held:
+                # A server may say its usage with each event: what waits was not the last.
+                for before in held:
+                    yield Piece(before.raw)
+                room.give(sum(len(before.raw) for before in held))
+                held, waiting = [], 0
+            waits = bool(held) or not (written or bill.timing.content)
+            waiting += waits
             if waiting > _MOST_HELD:
                 raise HostFailed("it sends events without end, and no content")
-            if held or event.data == DONE or bodies.may_have_usage(event.data):
+            if waits or event.data == DONE:
+                room.take(len(event.raw))
+            if event.data == DONE or (not written and (held or usage)):
                 held.append(event)  # the cost is known when the last receipt is here
                 continue
-            content = not bill.timing.content and bodies.is_content(bodies.document(event.data))
-            if content:
+            first = written and not bill.timing.content
+            if first:
                 bill.timing.content = time.monotonic()
-            yield Piece(event.raw, content)
+            yield Piece(event.raw, first)
         bill.timing.ended = time.monotonic()
         ends = self.ask.kind == "responses" or (bool(held) and held[-1].data == DONE)
         if not ends or (reader.is_inside and not self._over):
@@ -211,8 +226,12 @@ class Attempt:
             raise Dishonest("its stream has ended without a receipt")
         bill.whole = True
         await bill.settle()
+        last = next((one for one in reversed(held) if bodies.may_have_usage(one.data)), None)
         for event in held:
-            yield Piece(bodies.costed(event.raw, event.data, self.cost, self.host.owner), True)
+            raw = event.raw
+            if event is last:  # once: a client may add costs up
+                raw = bodies.costed(raw, event.data, self.cost, self.host.owner)
+            yield Piece(raw, True)
 
     async def _events(self, response: httpx.Response, reader: Reader) -> AsyncIterator[Event]:
         """What comes, within the limits of time and size."""
@@ -313,14 +332,18 @@ class Attempt:
         except LocalError as error:  # its URL leads where the gateway does not go
             raise HostFailed(str(error)) from None
 
-    async def _read(self, response: httpx.Response, most: int, seconds: float) -> bytes:
-        """The body, which is closed then."""
+    async def _read(
+        self, response: httpx.Response, most: int, seconds: float, room: Part | None = None
+    ) -> bytes:
+        """The body, which is closed then. What it takes is counted in `room`."""
         data = bytearray()
         async with within(seconds):
             async for piece in response.aiter_raw():
                 data += piece
                 if len(data) > most:
                     raise HostFailed("its answer is too long")
+                if room is not None:
+                    room.take(len(piece))
         await response.aclose()
         return bytes(data)
 
@@ -464,6 +487,7 @@ class Attempt:
             try:
                 await bill.settle(why, gone=gone)
             finally:
+                self._room.end()
                 if bill.channel is not None:
                     self._means.purse.release(bill.channel)
 

@@ -153,7 +153,7 @@ class Bill:
         if spoiled:
             channel.state = rows.LEAVING
         self._keys.unclear(key, channel.id, unclear)
-        payer = await self._store.write(write)
+        payer = await self._store.lasting(write)  # the host has answered, and is paid
         if payer is not None:
             self._keys.charge_late(payer, day, late)
 

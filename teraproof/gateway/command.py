@@ -15,6 +15,7 @@ from rich.live import Live
 
 from teraproof.errors import CommandError
 from teraproof.gateway import discovery, report
+from teraproof.gateway.discovery import Found
 from teraproof.gateway.hosts import Host, Hosts
 from teraproof.gateway.identity.recount import counters
 from teraproof.gateway.live import View
@@ -29,16 +30,23 @@ if TYPE_CHECKING:
     from teraproof.cli.frame import Session
 
 
+_SHOWN = 5  # providers that cannot be used, at the start
+
+
 def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
     """Until a signal ends it. What it has done."""
     tokenizers = counters(settings.tokenizers)  # before a chain or a person is asked
     market, ui, signer = session.market, session.ui, session.signer
-    wanted = discovery.demands(market, settings.pay.max_withdraw_delay_seconds)
+    wanted = discovery.demands(
+        market,
+        settings.pay.max_withdraw_delay_seconds,
+        _units(settings.most_wanted, market.decimals, "pay.max_min_deposit"),
+    )
     channels = market.channels
     if channels is None:
         raise CommandError("this market has no payment channels", Code.INPUT_INVALID)
     signer.load()
-    shown = market.show_price(_units(settings.pay.total, market.decimals))
+    shown = market.show_price(_units(settings.pay.total, market.decimals, "pay.total"))
     ui.ask(f"Let the gateway deposit up to {shown} of {signer.address} with providers?")
     signer.unlock()
 
@@ -46,10 +54,11 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
         known = hosts.every()
         owners = {host.owner for host in known}
         found = discovery.read(market, settings.route.reach, wanted=wanted, first=owners)
+        unfit[:] = [one for one in found if one.is_unfit]
         return discovery.still(found, known)
 
     ui.doing("asking the providers")
-    hosts = Hosts()
+    hosts, unfit = Hosts(), list[Found]()
     hosts.replace(read())
     store = Store(settings.listen.data_dir)
     report.keep_token(store, market.decimals, market.symbol)
@@ -64,6 +73,10 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
         counters=tokenizers,
     )
     relay = gateway.relay
+    for one in unfit[:_SHOWN]:
+        ui.note(f"{one.owner} serves models and is not used: {one.trouble}")
+    if len(unfit) > _SHOWN:
+        ui.note(f"{len(unfit) - _SHOWN} more are not used; teraproof models --json says why")
     if not hosts.every():
         ui.note("no registered provider serves a model now; the gateway looks again by itself")
     watched = sys.stdout.isatty() and not session.as_json
@@ -96,7 +109,7 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
     }
 
 
-def _units(amount: Any, decimals: int) -> int:
+def _units(amount: Any, decimals: int, name: str) -> int:
     from teraproof.amounts import units
 
-    return units(f"{amount:f}", decimals, "pay.total")
+    return units(f"{amount:f}", decimals, name)

@@ -37,10 +37,18 @@ class Found:
     trouble: str = ""
     is_late: bool = False
     """Whether there was no time for its answer."""
+    is_unfit: bool = False
+    """Whether it serves models on terms that are not taken."""
 
 
-def demands(market: Market, max_withdraw_delay: int = MAX_WITHDRAW_DELAY) -> Demands:
-    """What the market's chain asks of hosts. CommandError when it has no channels."""
+def demands(
+    market: Market,
+    max_withdraw_delay: int = MAX_WITHDRAW_DELAY,
+    max_min_deposit: int | None = None,
+) -> Demands:
+    """What the market's chain and its payer ask of hosts; units of the token. CommandError when
+    there are no channels.
+    """
     if market.channels is None:
         raise CommandError(
             f"the deployment on chain {market.chain.chain_id} has no payment channels, so no model "
@@ -53,6 +61,7 @@ def demands(market: Market, max_withdraw_delay: int = MAX_WITHDRAW_DELAY) -> Dem
         token=market.payment.address,
         decimals=market.decimals,
         max_withdraw_delay=max_withdraw_delay,
+        max_min_deposit=max_min_deposit,
     )
 
 
@@ -82,7 +91,7 @@ def _found(market: Market, owner: str, answer: InferenceOffer | Silence, wanted:
     try:
         host.check(wanted)
     except LocalError as error:
-        return Found(owner, None, one_line(error))
+        return Found(owner, None, one_line(error), is_unfit=True)
     return Found(owner, host)
 
 
@@ -176,6 +185,7 @@ def _to_json(market: Market, model: Model, host: Host) -> dict[str, Any]:
         "context_length": model.context,
         "max_completion_tokens": model.max_completion,
         "kinds": list(model.kinds),
+        "min_deposit": _price(market, host.offer.min_deposit),
         "digest": model.digest,
         "quantization": one_line(model.quantization, _NAME),
     }

@@ -29,6 +29,7 @@ from teraproof.gateway.attempt import Attempt
 from teraproof.gateway.faults import RequestRefused
 from teraproof.gateway.keys import Key
 from teraproof.gateway.relay import Relay, Streamed
+from teraproof.gateway.room import Part
 from teraproof.gateway.settings import GatewaySettings
 from teraproof.protocol.errors import CODE_HEADER, Code, one_line
 from teraproof.protocol.inference import PATHS, Model
@@ -133,15 +134,22 @@ class Door:
                 f"{live.running} requests run; raise listen.max_parallel, or ask later",
             )
         live.running += 1
-        streams = False
+        room, answers = self._relay.means.room.part(), False
+
+        def ended() -> None:
+            live.running -= 1
+            room.end()
+
         try:
-            ask = await self._ask(kind, request)
+            ask = await self._ask(kind, request, room)
             if not ask.streams:
                 body, attempt = await self._relay.json(ask, key)
-                return Response(body, media_type="application/json", headers=_shown(attempt))
+                room.take(len(body))
+                answers = True
+                return _Whole(body, _shown(attempt), ended)
             streamed = await self._relay.stream(ask, key)
-            streams = True
-            return _Stream(streamed, self._ended)
+            answers = True
+            return _Stream(streamed, ended)
         except RequestRefused as error:
             return Response(
                 error.body,
@@ -150,21 +158,19 @@ class Door:
                 headers={CODE_HEADER: error.code.value},
             )
         finally:
-            if not streams:
-                live.running -= 1
-
-    def _ended(self) -> None:
-        self._relay.live.running -= 1
+            if not answers:
+                ended()
 
     def _key(self, request: Request) -> Key:
         return self._relay.means.keys.of(request.headers.get("authorization"))
 
-    async def _ask(self, kind: str, request: Request) -> Ask:
+    async def _ask(self, kind: str, request: Request, room: Part) -> Ask:
         most = self._settings.listen.max_body_bytes
         data = bytearray()
         try:
             async for piece in request.stream():
                 data += piece
+                room.take(len(piece))
                 if len(data) > most:
                     raise Refused(
                         Code.BODY_TOO_LARGE,
@@ -181,6 +187,20 @@ class Door:
             raise Refused(Code.BODY_INVALID, "the body is not a JSON object")
         wanted = preferences.read(body, self._settings.names)
         return Ask(kind, body, len(data), wanted)
+
+
+class _Whole(Response):
+    """An answer in one piece. What it holds is free again when the client has it, or is gone."""
+
+    def __init__(self, body: bytes, headers: dict[str, str], ended: Callable[[], None]) -> None:
+        super().__init__(body, media_type="application/json", headers=headers)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 class _Stream(StreamingResponse):

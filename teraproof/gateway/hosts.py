@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from teraproof.amounts import show_units
 from teraproof.errors import LocalError
 from teraproof.names import http_url
 from teraproof.protocol.inference import InferenceOffer, Model
@@ -32,7 +33,8 @@ _MOST_WORD = 256  # characters of a name
 class Demands:
     """What a host must say of itself before it is paid.
 
-    `chain_id`, `channels` and `token` are where the market's money is. Delays are seconds.
+    `chain_id`, `channels` and `token` are where the market's money is. Delays are seconds, deposits
+    units of the token; None: any.
     """
 
     chain_id: int
@@ -40,6 +42,7 @@ class Demands:
     token: str
     decimals: int
     max_withdraw_delay: int
+    max_min_deposit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,15 @@ class Host:
             raise LocalError(
                 f"it could keep a deposit for {offer.withdraw_delay} s, and at most "
                 f"{demands.max_withdraw_delay} s are allowed (pay.max_withdraw_delay_seconds)"
+            )
+        most = demands.max_min_deposit
+        if most is not None and offer.min_deposit > most:
+            wanted, allowed = (
+                show_units(units, demands.decimals) for units in (offer.min_deposit, most)
+            )
+            raise LocalError(
+                f"it wants a deposit of {wanted} at least, and {allowed} are allowed "
+                "(pay.max_min_deposit)"
             )
         if len(offer.models) > _MOST_MODELS:
             raise LocalError(f"it lists more than {_MOST_MODELS} models")

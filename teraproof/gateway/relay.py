@@ -19,16 +19,18 @@ from teraproof.errors import LocalError, Refused, counted
 from teraproof.gateway import bodies, examine
 from teraproof.gateway import log as activity
 from teraproof.gateway.ask import Ask
-from teraproof.gateway.attempt import Attempt, Means, Piece
+from teraproof.gateway.attempt import Attempt, Piece
 from teraproof.gateway.examine import Lineups
 from teraproof.gateway.faults import HostFailed, RequestRefused
 from teraproof.gateway.hosts import Hosts
 from teraproof.gateway.identity import Answer, Counter
 from teraproof.gateway.identity.recount import count
 from teraproof.gateway.keys import Key, Reservation
+from teraproof.gateway.means import Means
 from teraproof.gateway.memory import Memory
 from teraproof.gateway.ranking import Candidate, candidates, reasons
 from teraproof.gateway.receipts import Dishonest
+from teraproof.gateway.room import Full
 from teraproof.protocol.errors import Code, one_line
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,8 @@ class Relay:
                 body = await attempt.json(reserved)
             except LocalError as error:
                 await self._close(attempt, reserved, str(error))
+                if _is_ours(error):
+                    raise
                 await self._failed(attempt, error)
                 failures.append(error)
                 refused += [to] if isinstance(error, RequestRefused) else []
@@ -118,6 +122,8 @@ class Relay:
                         break
             except LocalError as error:
                 await self._close(attempt, reserved, str(error))
+                if _is_ours(error):
+                    raise
                 await self._failed(attempt, error)
                 failures.append(error)
                 refused += [to] if isinstance(error, RequestRefused) else []
@@ -146,6 +152,9 @@ class Relay:
                 yield piece.data
         except LocalError as error:
             await self._close(attempt, reserved, str(error))
+            if _is_ours(error):
+                yield error_event(str(error))
+                return
             await self._failed(attempt, error)
             yield error_event(f"the provider has failed while it wrote: {error}")
         except BaseException:  # as above
@@ -298,7 +307,8 @@ class Relay:
                     await attempt.json(reserved)
             except LocalError as error:
                 await self._close(attempt, reserved, str(error))
-                await self._failed(attempt, error)
+                if not _is_ours(error):
+                    await self._failed(attempt, error)
                 return
             except BaseException:  # as above
                 await self._close(attempt, reserved, "the gateway ends")
@@ -353,6 +363,14 @@ class Relay:
             f"and no answer came; the last: {last}",
             Code.HOSTS_EXHAUSTED,
         )
+
+
+def _is_ours(error: LocalError) -> bool:
+    """Whether this machine has failed: no other host would do better, and none is to blame."""
+    return isinstance(error, Full) or error.code in (
+        Code.DATABASE_UNWRITABLE,
+        Code.DATABASE_DAMAGED,
+    )
 
 
 def error_event(line: str) -> bytes:

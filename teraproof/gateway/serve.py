@@ -20,7 +20,6 @@ from starlette.types import ASGIApp
 from teraproof.amounts import units
 from teraproof.errors import LocalError, TeraproofError, WrongInput
 from teraproof.gateway import log as activity
-from teraproof.gateway.attempt import Means
 from teraproof.gateway.door import Door
 from teraproof.gateway.examine import Lineups
 from teraproof.gateway.hosts import Host, Hosts
@@ -28,9 +27,11 @@ from teraproof.gateway.identity import Counter
 from teraproof.gateway.keys import Keys
 from teraproof.gateway.ledger import Ledger
 from teraproof.gateway.lines import Lines
+from teraproof.gateway.means import Means
 from teraproof.gateway.memory import Memory
 from teraproof.gateway.purse import Budget, ChainView, Purse, Sign
 from teraproof.gateway.relay import Relay
+from teraproof.gateway.room import Room
 from teraproof.gateway.settings import GatewaySettings
 from teraproof.gateway.store import Store
 from teraproof.listening import listener
@@ -95,6 +96,7 @@ def compose(
         settings.route,
         settings.pay.step_tokens,
         decimals,
+        Room(settings.listen.max_held_bytes),
     )
     relay = Relay(means, hosts, lineups, memory)
     return Gateway(settings, store, hosts, relay, Door(relay, settings).app())

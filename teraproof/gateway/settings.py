@@ -76,6 +76,10 @@ class ListenSettings(Section):
     """Requests that run at once; further ones are refused with 503."""
     max_body_bytes: int = Field(default=8 << 20, ge=1_024, le=1 << 28)
     """Longest body of a request."""
+    max_held_bytes: int = Field(default=512 << 20, ge=1 << 20, le=1 << 40)
+    """What long requests and answers may take together, beyond the first MiB of each. One that
+    finds no room fails.
+    """
     data_dir: Path = Path("gateway-data")
     """Channels, vouchers, receipts and the log. Back it up: what is needed to take deposits back is
     here.
@@ -97,6 +101,10 @@ class PaySettings(Section):
     """The same for the channels of one provider."""
     deposit: Amount = Decimal(1)
     """What one channel is opened or topped up with; less where the budget is smaller."""
+    max_min_deposit: Amount | None = None
+    """A provider that wants more than this in a channel is not used. What it holds cannot be spent
+    elsewhere, for a week if it goes away. Without it `deposit` is the limit.
+    """
     channels_per_provider: int = Field(default=16, ge=1, le=4_096)
     """Requests to one provider that run at once: each needs a channel of its own."""
     step_tokens: int = Field(default=256, ge=1, le=1_000_000)
@@ -174,6 +182,11 @@ class GatewaySettings(Section):
     keys: dict[Name, KeySettings] = Field(min_length=1)
     """One table for each application."""
 
+    @property
+    def most_wanted(self) -> Decimal:
+        """The highest least deposit of a provider that is used."""
+        return self.pay.deposit if self.pay.max_min_deposit is None else self.pay.max_min_deposit
+
     @model_validator(mode="after")
     def _fits(self) -> GatewaySettings:
         if self.pay.per_provider > self.pay.total:
@@ -238,6 +251,8 @@ total = "20"
 per_provider = "5"
 # One channel's deposit. Each request that runs at once needs a channel.
 deposit = "1"
+# Providers that want more than `deposit` in a channel are not used, unless you allow it:
+# max_min_deposit = "2"
 channels_per_provider = 16
 # A streamed answer is paid by steps of this many tokens, one step ahead.
 step_tokens = 256

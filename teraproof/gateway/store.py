@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import sqlite3
@@ -23,6 +24,8 @@ from typing import Any, TypeVar
 from teraproof.errors import LocalError, of_file
 from teraproof.locks import MachineLock
 from teraproof.protocol.errors import Code
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 Write = Callable[[sqlite3.Connection], _T]
@@ -123,10 +126,28 @@ CREATE TABLE failures (
 """
 
 
+# SQLite's words for a disk that is full or cannot be written: nothing is wrong with the file.
+_UNWRITABLE = frozenset(
+    (
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+    )
+)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary code of an error; 0: it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 @dataclass
 class _Job:
     write: Write[Any]
     done: Future[Any]
+    lasts: bool = False
 
 
 class Store:
@@ -138,6 +159,7 @@ class Store:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / FILE
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._late: list[Write[Any]] = []  # of the thread
         self._thread: threading.Thread | None = None
         self._lock: MachineLock | None = None
         try:
@@ -157,6 +179,8 @@ class Store:
             raise of_file(error, self.path, "cannot use") from None
         except sqlite3.Error as error:
             self._release()
+            if _code(error) in _UNWRITABLE:
+                raise self._unwritable(error) from None
             raise LocalError(
                 f"{self.path} cannot be used ({error}); restore a backup, or move it away",
                 Code.DATABASE_DAMAGED,
@@ -228,9 +252,19 @@ class Store:
         """The same for the event loop. It is done to its end, also if the caller is cancelled."""
         return await asyncio.shield(asyncio.wrap_future(self._submit(write)))
 
-    def _submit(self, write: Write[_T]) -> Future[_T]:
+    async def lasting(self, write: Write[_T]) -> _T | None:
+        """The same for what has happened already. Where the disk does not take it, it is written
+        before anything else when the disk does, and the answer is None.
+        """
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self._submit(write, lasts=True)))
+        except LocalError as error:
+            log.error("%s; what a request has cost is written when there is room", error)
+            return None
+
+    def _submit(self, write: Write[_T], *, lasts: bool = False) -> Future[_T]:
         done: Future[_T] = Future()
-        self._jobs.put(_Job(write, done))
+        self._jobs.put(_Job(write, done, lasts))
         return done
 
     # ------------------------------------------------------------------ the thread
@@ -250,13 +284,17 @@ class Store:
                 jobs.append(more)
             self._together(jobs)
             if ended:
-                return
+                break
+        if self._late:
+            self._together([])
 
     def _together(self, jobs: list[_Job]) -> None:
         """One transaction; what fails by itself is undone by itself."""
         results: list[tuple[_Job, Any, BaseException | None]] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            for write in self._late:
+                self._write_late(write)
             for job in jobs:
                 self._db.execute("SAVEPOINT one")
                 try:
@@ -267,19 +305,34 @@ class Store:
                     results.append((job, None, told))
                 self._db.execute("RELEASE one")
             self._commit()
+            self._late = []
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             results = [(job, None, self._unwritable(error)) for job in jobs]
         for job, value, failed in results:
+            if job.lasts and isinstance(failed, LocalError):
+                self._late.append(job.write)
             if failed is None:
                 job.done.set_result(value)
             else:
                 job.done.set_exception(failed)
 
+    def _write_late(self, write: Write[Any]) -> None:
+        """What the disk did not take before. sqlite3.Error where it still does not."""
+        self._db.execute("SAVEPOINT one")
+        try:
+            write(self._db)
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and _code(error) in _UNWRITABLE:
+                raise
+            self._db.execute("ROLLBACK TO one")
+            log.exception("what a request has cost cannot be written")
+        self._db.execute("RELEASE one")
+
     def _unwritable(self, error: sqlite3.Error) -> LocalError:
         line = f"{self.path} cannot be written ({error}); make room, and see to its permissions"
-        return LocalError(line, Code.DATABASE_UNWRITABLE)
+        return LocalError(line, Code.DATABASE_UNWRITABLE, path=str(self.path))
 
     def _commit(self) -> None:
         self._db.execute("COMMIT")

@@ -235,7 +235,7 @@ def test_hire__declined__nobody_was_bound_and_the_next_can_hire_at_once(scene: S
     wanted = hiring.Wanted(package)
 
     def free() -> int:
-        listing = ask(scene.endpoint).listing
+        listing = ask(scene.endpoint, scene.market.reach).listing
         assert listing is not None
         return listing.free_slots
 
@@ -423,9 +423,9 @@ def test_upload__nobody_there__one_line(scene: Scene) -> None:
     package = scene.package("unheard", "one")
     with pytest.raises(CommandError, match="no agent has the inputs"):
         tenant.upload(
-            scene.market, scene.tenant.signer, scene.ui, package, ["http://127.0.0.1:9"], wait=1
+            scene.market, scene.tenant.signer, scene.ui, package, ["http://127.0.0.1:1029"], wait=1
         )
-    with pytest.raises(LocalError, match=r"127\.0\.0\.1:9: no connection"):
-        tenant.quote(scene.market, scene.tenant.signer, package, "http://127.0.0.1:9")
+    with pytest.raises(LocalError, match=r"127\.0\.0\.1:1029: no connection"):
+        tenant.quote(scene.market, scene.tenant.signer, package, "http://127.0.0.1:1029")
     with pytest.raises(CommandError, match="announces no endpoint; pass --endpoint"):
         tenant.announced(scene.market, scene.stranger.address)

@@ -328,7 +328,7 @@ class LeaseCheckpoints:
             raise Refused(Code.LOGINS_MISSING, line) from None
         limits = Limits(most_bytes=volume.bytes, least_rate=_LEAST_RATE)
         access, own = Access.of(values, "store"), self._reach
-        leash = Leash(own.schemes, own.anywhere, own.networks, own.plain_elsewhere, ending)
+        leash = Leash(**vars(own), ended=ending)
         store = open_store(parse(wanted.uri), leash, limits, access)
         with closing(store), ending.breaks_off(store):
             yield Destination(store, limits)

@@ -101,6 +101,10 @@ class Habit:
     last_word: str = ""
     finish: str = "stop"
     """Why it says that an answer has ended."""
+    usage_early: bool = False
+    """Says its usage with each event of a stream, 0 at first."""
+    usages: int = 1
+    """Times that it says its usage at the end."""
     bills_more: float = 0.0
     """The part of the tokens of an answer in one piece that it bills in addition."""
     remembers: bool = False
@@ -436,7 +440,12 @@ class Answering:
 
         def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
             choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            return event({"id": "x", "model": self.model.name, "choices": [choice]})
+            document: dict[str, Any] = {"id": "x", "model": self.model.name, "choices": [choice]}
+            if habit.usage_early:
+                document["usage"] = {"prompt_tokens": self.prompt, "completion_tokens": number}
+            return event(document)
+
+        number = 0
 
         yield chunk({"role": "assistant", "content": ""})
         if habit.begins_with:
@@ -467,7 +476,8 @@ class Answering:
             yield chunk({"content": f"{word(number)} "})
         yield chunk({}, "stop")
         usage = {"prompt_tokens": self.prompt, "completion_tokens": count}
-        yield event({"id": "x", "model": self.model.name, "choices": [], "usage": usage})
+        for _ in range(habit.usages):
+            yield event({"id": "x", "model": self.model.name, "choices": [], "usage": usage})
         if habit.ends_with:
             transcript.feed(habit.ends_with)
             yield habit.ends_with

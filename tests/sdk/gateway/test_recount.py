@@ -125,7 +125,8 @@ def test_stop_sequence__is_charged_and_not_shown() -> None:
     found = examine.read(body, [data], Said(), 99, streams=False)  # type: ignore[arg-type] # two numbers of it
     assert found is not None and found.hidden == stop
     assert most_tokens(found, Words()) == 11 + SLACK
-    for odd in ([], None, 7, [7, None], {}):
+    odds: tuple[Any, ...] = ([], None, 7, [7, None], {})
+    for odd in odds:
         read = examine.read({"stop": odd}, [data], Said(), 99, streams=False)  # type: ignore[arg-type] # as above
         assert read is not None and read.hidden == ""
     several = examine.read({"best_of": 3}, [data], Said(), 99, streams=False)  # type: ignore[arg-type] # as above
