@@ -32,8 +32,8 @@ from teraproof.gateway.identity.watch import Rule, binomial_tail
 PAGE = places.ROOT / "docs" / "model-identity.md"
 RECORDS = places.BUILD / "records"
 RUNS, REQUESTS, SEED = 50, 10_000, 20261130
-#: Runs in which every request is a canary.
-FULL_RUNS = 3
+#: Runs of honest hosts alone, and those in which every request is a canary.
+ALARM_RUNS, FULL_RUNS = 200, 10
 
 Tables = dict[str, Callable[[], str]]
 
@@ -222,7 +222,7 @@ class Measured:
         for name, hosts in (("logprobs", self._honest), ("no logprobs", bare)):
             for rate in (0.02, 0.05, 1.0):
                 rng = random.Random(f"{SEED} {name} {rate}")
-                runs = FULL_RUNS if rate == 1 else RUNS
+                runs = FULL_RUNS if rate == 1 else ALARM_RUNS
                 wrong = 0
                 for _ in range(runs):
                     found = replay.trial(hosts, None, REQUESTS, rng, rate, self._counter)

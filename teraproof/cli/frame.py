@@ -319,18 +319,12 @@ def _named_places(made: Command, mine: Mapping[str, Any]) -> Iterator[tuple[str,
     """The hosts and ports that a person has typed, as URLs or as HOST:PORT: they may be anywhere.
     What providers write of themselves is public.
     """
-    from teraproof.cli.values import PLACE, URL
-    from teraproof.client.dataplane import host_and_port
-    from teraproof.storage.uris import parse
-
     for parameter in made.params:
+        place = getattr(parameter.type, "place", None)
         given = mine.get(parameter.name or "")
         for text in given if isinstance(given, tuple) else (given,):
-            if text and parameter.type is URL:
-                place = parse(text)
-                yield place.host, place.port
-            elif text and parameter.type is PLACE:
-                yield host_and_port(text)
+            if text and place is not None:
+                yield place(text)
 
 
 def _limit_recursion() -> None:

@@ -16,10 +16,17 @@ from teraproof.errors import LocalError, WrongInput
 
 
 class Value(click.ParamType):
-    """What `read` makes of a text; it raises WrongInput with the name that it is given."""
+    """What `read` makes of a text; it raises WrongInput with the name that it is given. `place` is
+    the host and port that such a value names, where it names one.
+    """
 
-    def __init__(self, name: str, read: Callable[[str, str], Any]) -> None:
-        self.name, self._read = name, read
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[str, str], Any],
+        place: Callable[[str], tuple[str, int]] | None = None,
+    ) -> None:
+        self.name, self._read, self.place = name, read, place
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value; Failure when it is not one."""
@@ -70,8 +77,17 @@ SECONDS = Value("duration", amounts.seconds)
 RATE = Value("speed", amounts.rate)
 #: In 1/10,000.
 SHARE = Value("share", amounts.basis_points)
+
+
+def _host_of(url: str) -> tuple[str, int]:
+    from teraproof.storage.uris import parse
+
+    found = parse(url)
+    return found.host, found.port
+
+
 #: An http(s) URL, as it is.
-URL = Value("url", names.http_url)
+URL = Value("url", names.http_url, _host_of)
 #: Owner addresses, each once, in the order of an allow-list.
 OWNERS = Value("owners", _owners)
 
@@ -107,18 +123,22 @@ def _uri(text: str, name: str) -> str:
     return text
 
 
-def _place(text: str, name: str) -> str:
+def _host_and_port(text: str) -> tuple[str, int]:
     from teraproof.client.dataplane import host_and_port
 
+    return host_and_port(text)
+
+
+def _place(text: str, name: str) -> str:
     try:
-        host_and_port(text)
+        _host_and_port(text)
     except WrongInput as error:
         raise WrongInput(f"{name}: {error}") from None
     return text
 
 
 #: A `host:port`, as it is.
-PLACE = Value("place", _place)
+PLACE = Value("place", _place, _host_and_port)
 #: Dollars an hour, exactly.
 HOURLY = Value("price", _hourly)
 #: A part of all, exactly.

@@ -270,8 +270,8 @@ def test_door__asks_for_a_key_and_for_bodies_that_it_can_read(tmp_path: Path) ->
                 assert (await client.post("/v1/chat/completions", content=deep)).status_code == 400
                 plain = json.dumps(ask(temperature=0.5)).encode()
                 for word in (b"NaN", b"-Infinity", b"1e999"):
-                    strange = plain.replace(b"0.5", word)
-                    answer = await client.post("/v1/chat/completions", content=strange)
+                    odd = plain.replace(b"0.5", word)
+                    answer = await client.post("/v1/chat/completions", content=odd)
                     assert answer.status_code == 400
                 long = json.dumps(ask(more="x" * 3_000)).encode()
                 assert (await client.post("/v1/chat/completions", content=long)).status_code == 413
