@@ -68,13 +68,6 @@ SUITES = (
     # In the environment that has boto3, and a server of S3.
     Suite("storage", ".venv-agent"),
     Suite(
-        "agent_proofs",
-        ".venv",
-        ("ape_test", "boa_test"),
-        (("test_proof", "test_proof_draw"), ("test_proof_kill",)),
-        waits=True,
-    ),
-    Suite(
         "agent_e2e",
         ".venv",
         ("ape_test", "boa_test"),
@@ -90,7 +83,25 @@ SUITES = (
             # Sweeps, each with eight agents at work.
             ("test_kill", "test_bad_rpc", "test_reorg"),
             ("test_disputes",),
+            (
+                "test_gateway",
+                "test_inference_chain",
+                "test_inference_checks",
+                "test_inference_clients",
+                "test_inference_facilitator",
+                "test_inference_house",
+                "test_inference_kill",
+                "test_inference_refunds",
+                "test_inference_vouchers",
+            ),
         ),
+        waits=True,
+    ),
+    Suite(
+        "agent_proofs",
+        ".venv",
+        ("ape_test", "boa_test"),
+        (("test_proof", "test_proof_draw"), ("test_proof_kill",)),
         waits=True,
     ),
     Suite("agent_ray", ".venv-ray", optional=True, last="agent_ray"),
