@@ -41,6 +41,8 @@ from teraproof.protocol.x402 import (
     network,
 )
 
+#: Above the number of any block.
+BLIND = 2**63
 _OF_ONE_PAYER = 4  # deposits that wait at once
 _LOOK = 0.2  # seconds between two looks at a row that waits for the chain
 _LEAST_TIME = 6  # seconds that a deposit's authorization must be good for
@@ -62,16 +64,17 @@ class Cashier:
         max_deposits: int,
         deposit_wait: float,
         clock: Callable[[], float] = time.time,
-        is_blind: Callable[[], bool] = lambda: False,
+        floor: Callable[[], int] = lambda: 0,
         has_record: Callable[[str], bool] = lambda payer: False,
         credit: Credit | None = None,
     ) -> None:
-        """`is_blind` says that withdrawals may have begun of which nothing is known here,
-        `has_record` that a payer has brought the gas of its deposits.
+        """`floor` is the block that a channel must have been seen at: before it a withdrawal may
+        have begun of which nothing is known here. `has_record` says that a payer has brought the
+        gas of its deposits.
         """
         self._book, self._journal, self._offers = book, journal, offers
         self._max_deposits, self._wait, self._clock = max_deposits, deposit_wait, clock
-        self._is_blind, self._has_record, self._credit = is_blind, has_record, credit
+        self._floor, self._has_record, self._credit = floor, has_record, credit
         self._domain = channels_domain(offers.payee.chain_id)
         self._depositing: Counter[str] = Counter()
 
@@ -89,14 +92,13 @@ class Cashier:
         """Open a request on a payment that `deposit` has checked. PaymentUnfit; then nothing is
         open.
         """
-        if self._is_blind():
-            raise PaymentUnfit(Fault.STATE_UNAVAILABLE, "the chain is not seen here; try later")
         return await self._journal.run(
             self._book.begin,
             payment.voucher,
             ceiling,
             self._offers.max_unclaimed,
             self._credit,
+            self._floor(),
         )
 
     def unserved(self, payment: Payment, made: bytes) -> Settlement | None:

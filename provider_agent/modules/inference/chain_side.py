@@ -11,6 +11,7 @@ from provider_agent.core.feed import Followed, Source
 from provider_agent.core.health import Check
 from provider_agent.core.module import Context, Cycle
 from provider_agent.core.worth import GasWorth
+from provider_agent.modules.inference.cashier import BLIND
 from provider_agent.modules.inference.chain_view import ChannelView
 from provider_agent.modules.inference.claim_book import CONTRACT, ClaimBook, brings
 from provider_agent.modules.inference.claims import CLAIM_ALL, Claims
@@ -103,6 +104,7 @@ class ChainSide:
             claims=self._claims,
             refunds=self._refunds,
             settling=self._settling,
+            patience=wanted.withdraw_delay / 4,
         )
         owed, others = self._claim_book.of_others(context.key.address)
         if others:
@@ -113,7 +115,7 @@ class ChainSide:
                 money.pay.show(owed),
             )
         self._metrics = ChainMetrics(context.metrics)
-        self._seen, self._patience = time.monotonic(), wanted.withdraw_delay / 4  # seconds
+        self._seen, self._patience = float("-inf"), wanted.withdraw_delay / 4  # seconds
 
     def contracts(self) -> Sequence[Source]:
         """Deposits, claims and withdrawals happen there."""
@@ -134,9 +136,12 @@ class ChainSide:
         self._seen = time.monotonic()
 
     @property
-    def is_blind(self) -> bool:
-        """Whether the chain was not seen for so long that payers may soon have withdrawn."""
-        return time.monotonic() - self._seen > self._patience
+    def floor(self) -> int:
+        """The block that a channel must have been seen at. None is high enough before the chain was
+        seen, or when it was not for so long that payers may soon have withdrawn. From any thread.
+        """
+        is_blind = time.monotonic() - self._seen > self._patience
+        return BLIND if is_blind else self._duty.floor
 
     def has_record(self, payer: str) -> bool:
         """Whether a payer has brought the gas of its deposits. From any thread."""

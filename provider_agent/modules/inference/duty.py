@@ -11,6 +11,10 @@ What is owed follows from the channel book and from the channels' state at the p
 
 Events only save waiting: all channels with money in them are looked at in turn, some at a time. So
 a lost event delays a claim by minutes, and a withdrawal takes a day at least.
+
+After a long gap, because the agent or its node was down, withdrawals may have begun and ended of
+which nothing is known here. So each channel is looked at again before anything is served on it:
+`floor` is the block that it has to have been seen at.
 """
 
 from __future__ import annotations
@@ -51,6 +55,8 @@ EVENTS: tuple[type[Event], ...] = (
 _QUICK = 0.5  # seconds to the next look while somebody waits for a deposit or a refund
 EVERY = 15.0  # seconds between two rounds over channels of which nothing is new
 _MOST_NEWS = 4 * AT_ONCE  # channels with news that a cycle reads
+_AFTER_GAP = 4 * AT_ONCE  # and others, after a long gap
+_SEEN, _NOTE_EVERY = "inference.seen", 60  # in the store's meta; seconds of the chain
 
 
 class InferenceDuty:
@@ -66,6 +72,7 @@ class InferenceDuty:
         claims: Claims,
         refunds: Refunds,
         settling: Settling,
+        patience: float,
         every: float = EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,6 +82,12 @@ class InferenceDuty:
         self._clock = clock
         self._dirty: dict[bytes, None] = {}  # in the order in which they became so
         self._every, self._round = every, -every
+        self._patience = patience  # seconds of the chain
+        self._seen = int(claim_book.core.meta(_SEEN) or 0)
+        self._noted = self._seen
+        #: What is served must have been seen at this block or later.
+        self.floor = 0
+        self._has_gap = False
         #: Seconds until the next cycle is wanted; None when nothing is in a hurry.
         self.look_again: float | None = None
 
@@ -93,6 +106,9 @@ class InferenceDuty:
     def reconcile(self, cycle: Cycle) -> None:
         """Do what is owed at this block. Raises ChainError; what was written stays right."""
         block, head = cycle.block, cycle.head
+        if block.timestamp - self._seen > self._patience:
+            self.floor, self._has_gap = block.number, True
+        self._seen = block.timestamp
         under_way = self._claims.look(block)
         self._dirty.update(dict.fromkeys(self._claims.ended()))
         self._look(block)
@@ -101,7 +117,10 @@ class InferenceDuty:
         self._deposits.reconcile(block, head, cycle.time_left)
         self._settling.reconcile(block, self._claim_book.receivers())
         waits = self._deposits.waiting or self._refunds.waiting
-        self.look_again = _QUICK if waits else None
+        self.look_again = _QUICK if waits or self._has_gap else None
+        if not self._has_gap and self._seen - self._noted >= _NOTE_EVERY:
+            self._claim_book.core.set_meta(_SEEN, str(self._seen))
+            self._noted = self._seen
 
     def _look(self, block: BlockRef) -> None:
         """Bring channels in line with the chain: those with news, and some others in their turn."""
@@ -111,6 +130,10 @@ class InferenceDuty:
         if now - self._round >= self._every:
             self._round = now
             rows += self._claim_book.unseen(block.number, AT_ONCE)
+        if self._has_gap:
+            others = self._claim_book.unseen(self.floor, _AFTER_GAP)
+            self._has_gap = len(others) == _AFTER_GAP
+            rows += others
         self._see(rows, block)
         for one in news:
             self._dirty.pop(one, None)

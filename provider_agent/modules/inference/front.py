@@ -59,7 +59,7 @@ class Front:
         files: int,
         origins: Sequence[str] = (),
         proxies: Sequence[str] = (),
-        is_blind: Callable[[], bool] = lambda: False,
+        floor: Callable[[], int] = lambda: 0,
         has_record: Callable[[str], bool] = lambda payer: False,
     ) -> None:
         self._public_url, self._settings = public_url, settings
@@ -73,7 +73,7 @@ class Front:
             offers,
             max_deposits=settings.max_deposits,
             deposit_wait=float(settings.deposit_wait),
-            is_blind=is_blind,
+            floor=floor,
             has_record=has_record,
             credit=credit,
         )
@@ -174,7 +174,7 @@ def make_front(
     book: ChannelBook,
     money: Money,
     *,
-    is_blind: Callable[[], bool],
+    floor: Callable[[], int],
     has_record: Callable[[str], bool],
 ) -> Front:
     """The front of an agent; see the cashier for what is asked. Raises KeyFileError."""
@@ -201,6 +201,6 @@ def make_front(
         files=open_files(),
         origins=api.allowed_origins,
         proxies=api.trusted_proxies,
-        is_blind=is_blind,
+        floor=floor,
         has_record=has_record,
     )

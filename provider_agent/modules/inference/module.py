@@ -45,7 +45,7 @@ class InferenceModule(Module):
             context,
             self._book,
             money,
-            is_blind=lambda: self._chain.is_blind,
+            floor=lambda: self._chain.floor,
             has_record=self._chain.has_record,
         )
 

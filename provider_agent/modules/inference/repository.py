@@ -149,9 +149,10 @@ class ChannelBook(Repository):
         ceiling: int,
         most_unclaimed: int,
         credit: Credit | None = None,
+        floor: int = 0,
     ) -> ChannelRow:
         """Open a request that costs at most `ceiling` (its first step), on a voucher whose
-        signature is right; the channel as it is then.
+        signature is right; the channel as it is then. It must have been seen at block `floor`.
 
         PaymentUnfit when the channel has no room for it. Nothing has changed then.
         """
@@ -165,6 +166,10 @@ class ChannelBook(Repository):
                     Fault.EXCEEDS_BALANCE, "a withdrawal of the channel has begun; use another one"
                 )
             _check_voucher(row, voucher, row.charged + ceiling)
+            if row.seen_block < floor:
+                raise PaymentUnfit(
+                    Fault.STATE_UNAVAILABLE, "the channel is not seen on the chain; try again soon"
+                )
             if row.unclaimed + ceiling > most_unclaimed:
                 raise PaymentUnfit(
                     Fault.STATE_UNAVAILABLE, "too much of the channel is unclaimed; try again soon"

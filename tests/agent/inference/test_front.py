@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from provider_agent.modules.inference.cashier import BLIND
 from provider_agent.modules.inference.unpaid import UnpaidTime
 from teraproof.protocol import inference, x402
 from teraproof.protocol.channels import channel_id
@@ -235,11 +236,14 @@ def test_chain_not_seen_for_long__nothing_is_served_on_credit(rig: Rig) -> None:
     """Payers may have withdrawn meanwhile, and nothing could be claimed."""
     wallet, terms = rig.fund(), rig.terms()
     cashier = rig.front._routes._cashier
-    cashier._is_blind = lambda: True
+    cashier._floor = lambda: BLIND
     answer = rig.ask(wallet.pay(terms.amount, terms))
-    assert required(answer).error == x402.Fault.STATE_UNAVAILABLE
+    answer_of_blind = required(answer).error
+    assert answer_of_blind == x402.Fault.STATE_UNAVAILABLE
     assert rig.server.asked == [] and not wallet.row.is_open
-    cashier._is_blind = lambda: False
+    cashier._floor = lambda: 2  # it was seen at block 1
+    assert required(rig.ask(wallet.pay(terms.amount, terms))).error == answer_of_blind
+    cashier._floor = lambda: 1
     assert rig.ask(wallet.pay(terms.amount, terms)).status_code == 200
 
 
