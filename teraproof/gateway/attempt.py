@@ -57,11 +57,7 @@ _REFUSAL_SECONDS = 5.0  # for an answer that the request is wrong, or the host b
 _ERROR_SECONDS = 10.0  # for the body of an error
 _OVER_SECONDS = 5.0  # for the end of a stream behind its last event
 _MOST_ERROR = 64 << 10  # bytes of an error's body
-_LONG = ("logprobs", "top_logprobs", "include", "echo")  # fields that ask for more than text
 _FRAME = 1 << 20  # bytes of an answer in addition to its text
-_BYTES_OF_TOKEN = 256  # many times what one has on average
-_BYTES_OF_LOGPROBS = 16 << 10  # of a token with twenty alternatives
-_BYTES_OF_VECTOR = 256 << 10  # of an embedding with 8,192 numbers
 _MOST_PARSED = 4 << 20  # bytes of an answer in one piece that its cost is written into
 _KEPT = 256 << 10  # bytes of an answer that are kept for comparisons
 _MOST_HELD = 16_384  # events that wait here: for content, or for the last receipt
@@ -154,16 +150,8 @@ class Attempt:
 
     def _most_bytes(self) -> int:
         """Of an answer in one piece: it is kept whole, so its tokens bound its length."""
-        body, read = self.ask.body, self.sent.read
-        if self.ask.kind == "embeddings":
-            given = body.get("input")
-            answer = _BYTES_OF_VECTOR * (len(given) if isinstance(given, list) else 1)
-        elif any(body.get(name) for name in _LONG):
-            answer = _BYTES_OF_LOGPROBS * (read.limit + bool(body.get("echo")) * read.prompt_bound)
-        else:
-            answer = _BYTES_OF_TOKEN * read.limit
-        # Some kinds repeat the request, where a byte may be escaped to six.
-        return min(self._limits.max_answer_bytes, _FRAME + 6 * len(self.sent.body) + answer)
+        size = len(self.sent.body)
+        return min(self._limits.max_answer_bytes, _FRAME + self.sent.read.answer_bytes(size))
 
     async def stream(self, reserved: Reservation) -> AsyncIterator[Piece]:
         """The answer's events. Until the first piece with content a failure costs the client

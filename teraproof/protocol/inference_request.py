@@ -20,6 +20,10 @@ from teraproof.protocol.inference_fields import is_text, sold, unfit
 MOST_CHOICES = 8
 #: Prompts, or inputs of embeddings, of one request at the most.
 MOST_PIECES = 2_048
+_LONG = ("logprobs", "top_logprobs", "include", "echo")  # fields that ask for more than text
+_BYTES_OF_TOKEN = 256  # many times what one has on average
+_BYTES_OF_LOGPROBS = 16 << 10  # of a token with twenty alternatives
+_BYTES_OF_VECTOR = 256 << 10  # of an embedding with 8,192 numbers
 # A field or a list takes microseconds to read, and thirty times its bytes while it is served. What
 # is read before it is paid for must not hold up those who pay.
 _MOST_NODES, _MOST_VALUES = 1 << 16, 300_000
@@ -106,6 +110,19 @@ class ModelRequest:
         """The most that it can cost, or with as many completion tokens."""
         tokens = self.limit if completion_tokens is None else min(completion_tokens, self.limit)
         return model.prices.cost(self.prompt_bound, tokens)
+
+    def answer_bytes(self, size: int) -> int:
+        """Bytes that an answer in one piece can have besides its frame, for a request of `size`."""
+        body = self.document
+        if self.kind == "embeddings":
+            given = body.get("input")
+            answer = _BYTES_OF_VECTOR * (len(given) if isinstance(given, list) else 1)
+        elif any(body.get(name) for name in _LONG):
+            answer = _BYTES_OF_LOGPROBS * (self.limit + bool(body.get("echo")) * self.prompt_bound)
+        else:
+            answer = _BYTES_OF_TOKEN * self.limit
+        # Some kinds repeat the request, where a byte may be escaped to six.
+        return 6 * size + answer
 
 
 def parse(body: bytes) -> Mapping[str, Any]:

@@ -28,6 +28,7 @@ from provider_agent.modules.inference.billing import Desk
 from provider_agent.modules.inference.cashier import Cashier
 from provider_agent.modules.inference.credit import Bounds, Credit
 from provider_agent.modules.inference.journal import Journal
+from provider_agent.modules.inference.memory import Memory
 from provider_agent.modules.inference.money import Money
 from provider_agent.modules.inference.offers import Offers, Payee
 from provider_agent.modules.inference.repository import ChannelBook
@@ -91,6 +92,7 @@ class Front:
             cashier,
             self._service,
             body_bytes=settings.body_mb << 20,
+            memory=Memory(settings.answers_mb << 20, settings.answer_mb << 20),
             max_parallel=settings.max_parallel,
             parallel={name: one.max_parallel for name, one in settings.models.items()},
         )

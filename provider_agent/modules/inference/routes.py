@@ -22,6 +22,7 @@ from provider_agent.core.operation import Handler, Operation
 from provider_agent.http import requests
 from provider_agent.http.errors import answer
 from provider_agent.modules.inference.cashier import Cashier
+from provider_agent.modules.inference.memory import Memory
 from provider_agent.modules.inference.offers import Offers
 from provider_agent.modules.inference.service import Order, Service
 from provider_agent.modules.inference.unpaid import UnpaidTime
@@ -62,6 +63,7 @@ class InferenceRoutes:
         service: Service,
         *,
         body_bytes: int,
+        memory: Memory,
         max_parallel: int,
         parallel: dict[str, int],
     ) -> None:
@@ -69,7 +71,7 @@ class InferenceRoutes:
         self._offers, self._cashier, self._service = offers, cashier, service
         self._most_body, self._most, self._parallel = body_bytes, max_parallel, parallel
         self._running: Counter[str] = Counter()
-        self._bytes = 0
+        self._bytes, self._memory = 0, memory
         self._unpaid = UnpaidTime()
         self._since = int(time.time())
 
@@ -133,6 +135,7 @@ class InferenceRoutes:
         if not self._service.is_up(model.name):
             raise away()
         self._check_place(model.name)
+        self._memory.room(asked, len(body)).end()  # before a deposit is made for it
         payment, made = None, b""
         try:
             payment = Payment.decode(header)
@@ -143,6 +146,8 @@ class InferenceRoutes:
                 raise requests.broken_off()
             self._check_place(model.name)  # others came while the deposit was on its way
             self._hold_place(model.name, held)
+            room = self._memory.room(asked, len(body))
+            held.callback(room.leave)
             row = await self._cashier.open(payment, ceiling)
             self._unpaid.take(-took)
         except PaymentUnfit as error:
@@ -154,7 +159,8 @@ class InferenceRoutes:
         except Refused as refused:
             await held.aclose()
             return self._with_deposit(answer(refused), payment, made)
-        order = Order(model, asked, body, payment, row, made, step, ceiling)
+        longest = self._memory.longest(asked, len(body))
+        order = Order(model, asked, body, payment, row, made, step, ceiling, room, longest)
         return await self._service.serve(order, request.receive, held)
 
     def _with_deposit(self, found: Response, payment: Payment | None, made: bytes) -> Response:

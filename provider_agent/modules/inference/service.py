@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import Receive, Scope, Send
 
 from provider_agent.http.errors import answer
 from provider_agent.modules.inference import events
 from provider_agent.modules.inference.billing import Bill, Desk
 from provider_agent.modules.inference.cashier import Cashier
+from provider_agent.modules.inference.memory import Room
 from provider_agent.modules.inference.rows import ChannelRow
 from provider_agent.modules.inference.streaming import PaidStream, Steps, gone
 from provider_agent.modules.inference.upstream import (
@@ -52,7 +53,8 @@ _LEFT = 499  # nobody reads this status
 @dataclass(frozen=True)
 class Order:
     """A request with its payment, opened in the book. `made` is the hash of a deposit's
-    transaction, `step` completion tokens, `ceiling` units.
+    transaction, `step` completion tokens, `ceiling` units. `longest` are the bytes that an answer
+    in one piece can have, and `room` is the memory for it.
     """
 
     model: Model
@@ -63,6 +65,8 @@ class Order:
     made: bytes
     step: int | None
     ceiling: int
+    room: Room
+    longest: int
 
 
 class Service:
@@ -136,34 +140,18 @@ class Service:
             body = await self._asked(order)
         finally:
             left.cancel()
-        try:
-            found = nesting.loads(body)
-        except (ValueError, RecursionError):
-            raise UpstreamLost("the answer is not JSON") from None
-        if not isinstance(found, dict):
-            raise UpstreamLost("the answer is not a JSON object")
-        usage = events.Usage()
-        usage.see(found.get("usage"))
-        completion = usage.completion
-        if completion is None:
-            completion = -(-events.text_bytes(found) // _TEXT_BYTES)
-        if found.get("model", order.model.name) != order.model.name:
-            found["model"] = order.model.name
-            body = json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode(
-                "utf-8", "surrogatepass"
-            )
-        signed = await bill.end(usage.prompt, completion, hashlib.sha256(body).digest())
+        body, prompt, completion = _read(body, order.model.name)
+        signed = await bill.end(prompt, completion, hashlib.sha256(body).digest())
         settled = bill.settlement(order.payment, signed.receipt.charged, order.made)
         self._count(order, "gone" if left.done() and not left.cancelled() else "whole")
-        return Response(
-            body,
-            media_type="application/json",
-            headers={RECEIPT_HEADER: signed.to_header(), RESPONSE_HEADER: settled.encode()},
-        )
+        order.room.keep()
+        headers = {RECEIPT_HEADER: signed.to_header(), RESPONSE_HEADER: settled.encode()}
+        return _Whole(body, headers, order.room)
 
     async def _asked(self, order: Order) -> bytes:
         upstream = self._upstreams[order.model.name]
-        async with upstream.ask(order.asked.kind, body_of(order.asked, upstream.model)) as found:
+        body = body_of(order.asked, upstream.model)
+        async with upstream.ask(order.asked.kind, body, order.longest) as found:
             if found.status != 200:
                 raise await refusal(found)
             return await whole(found)
@@ -209,6 +197,45 @@ class Service:
 
     def _count(self, order: Order, end: str) -> None:
         self.ended[order.model.name, end] += 1
+
+
+class _Whole(Response):
+    """An answer in one piece. Its memory is given back when it was sent, or nobody reads it."""
+
+    def __init__(self, body: bytes, headers: dict[str, str], room: Room) -> None:
+        super().__init__(body, media_type="application/json", headers=headers)
+        self._room = room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._room.end()
+
+
+def _read(body: bytes, model: str) -> tuple[bytes, int | None, int]:
+    """An answer with the model's name as tenants know it, and its tokens. UpstreamLost.
+
+    The document takes many times its bytes, so it does not outlive this.
+    """
+    try:
+        found = nesting.loads(body)
+    except (ValueError, RecursionError):
+        raise UpstreamLost("the answer is not JSON") from None
+    if not isinstance(found, dict):
+        raise UpstreamLost("the answer is not a JSON object")
+    usage = events.Usage()
+    usage.see(found.get("usage"))
+    completion = usage.completion
+    if completion is None:
+        completion = -(-events.text_bytes(found) // _TEXT_BYTES)
+    if found.get("model", model) != model:
+        found["model"] = model
+        body = json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "surrogatepass"
+        )
+    return body, usage.prompt, completion
 
 
 class _Gone(Exception):

@@ -130,6 +130,8 @@ class InferenceSettings(Section):
     """Longest request."""
     answer_mb: int = Field(default=16, ge=1, le=1_024)
     """Longest answer of a model's server."""
+    answers_mb: int = Field(default=512, ge=16, le=1_048_576)
+    """Memory of all answers that are made or sent at once. Above it requests are refused."""
     min_step: Annotated[int, _TOKENS] = Field(default=16, ge=1, le=MOST_LEAST_STEP)
     """The least step of a stream. Each step costs a signature and a place on the disk."""
     step_wait: Annotated[int, Unit("seconds")] = Field(default=30, ge=1, le=600)

@@ -78,24 +78,27 @@ class Upstream:
         self._moved = False  # it redirects
 
     @asynccontextmanager
-    async def ask(self, kind: str, body: bytes) -> AsyncIterator[Answer]:
-        """Send a request. UpstreamLost when no answer begins, also from its pieces."""
+    async def ask(self, kind: str, body: bytes, most: int | None = None) -> AsyncIterator[Answer]:
+        """Send a request. UpstreamLost when no answer begins, also from its pieces, which are
+        `most` bytes together.
+        """
+        most = self._most if most is None else min(most, self._most)
         try:
             async with self._wire.ask("POST", PATHS[kind].removeprefix("/v1"), body) as reply:
                 self.is_up = True
-                yield Answer(reply.status, self._pieces(reply))
+                yield Answer(reply.status, self._pieces(reply, most))
         except FAILURES as error:
             if isinstance(error, ConnectionRefusedError):
                 self.is_up = False
             raise UpstreamLost(f"{self.name}: {type(error).__name__} {error}") from None
 
-    async def _pieces(self, reply: Reply) -> AsyncIterator[bytes]:
+    async def _pieces(self, reply: Reply, most: int) -> AsyncIterator[bytes]:
         size = 0
         try:
             async for piece in reply.pieces():
                 size += len(piece)
-                if size > self._most:
-                    raise UpstreamLost(f"{self.name}: the answer is longer than {self._most} bytes")
+                if size > most:
+                    raise UpstreamLost(f"{self.name}: the answer is longer than {most} bytes")
                 yield piece
         except FAILURES as error:
             raise UpstreamLost(f"{self.name}: {type(error).__name__} {error}") from None
