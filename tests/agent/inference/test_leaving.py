@@ -91,14 +91,14 @@ def test_whole_answer__its_client_leaves_while_it_comes__charged(
     tmp_path: Path, leave: Callable[[socket.socket], None]
 ) -> None:
     """More than what sockets hold: the client reads its beginning, and no more."""
-    with serve(tmp_path) as rig:
+    with serve(tmp_path, model={"max_completion": 40_000}) as rig:
         text = "word " * (1 << 20)
         usage = {"prompt_tokens": 7, "completion_tokens": 10}
         rig.server.faults.body = json.dumps(
             {"model": "x", "choices": [{"message": {"content": text}}], "usage": usage}
         ).encode()
         wallet = rig.fund()
-        link = ask(rig, wallet, "chat")
+        link = ask(rig, wallet, "chat", max_tokens=40_000)
         assert link.recv(12) == b"HTTP/1.1 200"
         leave(link)
         link.close()
