@@ -144,7 +144,7 @@ class Door:
             ask = await self._ask(kind, request, room)
             if not ask.streams:
                 body, attempt = await self._relay.json(ask, key)
-                room.take(len(body))
+                room.hold(len(body))
                 answers = True
                 return _Whole(body, _shown(attempt), ended)
             streamed = await self._relay.stream(ask, key)

@@ -40,6 +40,10 @@ class Part:
         """Hold `size` bytes more. Full where there is no room for them."""
         self._set(self._size + size)
 
+    def hold(self, size: int) -> None:
+        """The same for what is here and paid: it is counted and never refused."""
+        self._set(self._size + size, must_fit=False)
+
     def give(self, size: int) -> None:
         """Hold `size` bytes less."""
         self._set(max(0, self._size - size))
@@ -48,10 +52,10 @@ class Part:
         """Nothing is held any more."""
         self._set(0)
 
-    def _set(self, size: int) -> None:
+    def _set(self, size: int, *, must_fit: bool = True) -> None:
         shared = max(0, size - OWN)
         after = self._room.held + shared - self._shared
-        if shared > self._shared and after > self._room.most:
+        if must_fit and shared > self._shared and after > self._room.most:
             raise Full(
                 Code.SERVER_BUSY,
                 f"long answers hold {self._room.held >> 20} MiB; raise listen.max_held_bytes, or "
