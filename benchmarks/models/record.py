@@ -64,7 +64,6 @@ HOSTS = (
     Host("fastest build", sampled=True),
     Host("AVX2 build", build="haswell", scored=True),
     Host("AVX-512 build", build="skylakex", scored=True),
-    Host("AVX build", build="sandybridge", scored=True),
     Host("q8_0", weights="q8_0", scored=True),
     Host("q4_0", weights="q4_0", scored=True),
     Host("fewer blocks", weights="fewer", scored=True),

@@ -108,7 +108,7 @@ class Door:
 
     def _seen(self, owner: str, model: str) -> dict[str, Any]:
         hosts, lineups = self._relay.hosts, self._relay.lineups
-        seen = hosts.measured(owner, model)
+        seen = hosts.seen(owner, model)
         return {
             "latency_seconds": seen.latency,
             "throughput_tokens": seen.throughput,

@@ -21,7 +21,7 @@ from teraproof.gateway.identity import Answer, Counter, Lineup, Verdict, read_lo
 from teraproof.gateway.identity.lineup import RATE
 from teraproof.protocol.inference import Receipt
 
-_MODELS = 256  # of which evidence is kept
+_MODELS = 4_096  # of which evidence is kept; that of a fault goes last
 _MOST_TEXT = 256 << 10  # characters of an answer that are looked at
 _MOST_SCHEMA = 16 << 10  # bytes of a schema that answers are held against
 _MOST_CALLS = 64
@@ -52,24 +52,30 @@ class Lineups:
         self._lineups: OrderedDict[str, Lineup] = OrderedDict()
 
     def of(self, model: str) -> Lineup:
-        """The hosts of a model."""
-        found = self._lineups.get(model)
-        if found is None:
-            found = self._lineups[model] = Lineup(
-                self._trusted, counter=self.counters.get(model), rate=self._rate
-            )
+        """The hosts of a model, of which something is to be kept."""
+        found = self._lineups[model] = self.seen(model)
         self._lineups.move_to_end(model)
         while len(self._lineups) > _MODELS:
-            self._lineups.popitem(last=False)
+            quiet = (name for name, each in self._lineups.items() if not each.alarms)
+            del self._lineups[next(quiet, next(iter(self._lineups)))]
+        return found
+
+    def seen(self, model: str) -> Lineup:
+        """The same, where nothing changes by the question: hosts name as many models as they like,
+        and lists of them are read.
+        """
+        found = self._lineups.get(model)
+        if found is None:
+            found = Lineup(self._trusted, counter=self.counters.get(model), rate=self._rate)
         return found
 
     def share(self, owner: str, model: str) -> float:
         """The share of a host's answers that are expected to be as they should; 0 with a fault."""
-        return self.of(model).score(owner)
+        return self.seen(model).score(owner)
 
     def verdict(self, owner: str, model: str) -> Verdict:
         """What is known of a host."""
-        return self.of(model).verdict(owner)
+        return self.seen(model).verdict(owner)
 
 
 def read(

@@ -229,8 +229,12 @@ class Hosts:
         return [(host, one) for host, one in found if one is not None]
 
     def measured(self, owner: str, model: str) -> Measured:
-        """What was measured so far."""
+        """What was measured so far, to be added to."""
         return self._measured.setdefault((owner, model), Measured())
+
+    def seen(self, owner: str, model: str) -> Measured:
+        """The same, where nothing changes by the question."""
+        return self._measured.get((owner, model)) or Measured()
 
     def is_out(self, owner: str) -> bool:
         """Whether it is left out for now."""

@@ -37,7 +37,7 @@ class View:
         hosts, lineups = self._relay.hosts, self._relay.lineups
         rows = [(host, model) for host in hosts.every() for model in host.offer.models]
         for host, model in rows[:_HOSTS]:
-            seen = hosts.measured(host.owner, model.name)
+            seen = hosts.seen(host.owner, model.name)
             out = hosts.out_for(host.owner)
             verdict = lineups.verdict(host.owner, model.name)
             state = f"left out for {out:.0f} s" if out else "in use"

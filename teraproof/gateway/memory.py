@@ -101,16 +101,16 @@ class Memory:
             log.warning("what was learned of hosts is not written yet: %s", error)
 
     def _evidence_row(self, model: str, owner: str, now: int) -> tuple[Any, ...]:
-        seen = self._hosts.measured(owner, model)
+        seen = self._hosts.seen(owner, model)
         said = {
             "measured": [seen.latency, seen.throughput, seen.good, seen.total],
-            "shown": evidence_to_json(self._lineups.of(model).seen(owner)),
+            "shown": evidence_to_json(self._lineups.seen(model).seen(owner)),
         }
         fault = self._lineups.verdict(owner, model).fault is not None
         return model, owner, int(fault), json.dumps(said), now
 
     def _pair_row(self, model: str, one: str, other: str, now: int) -> tuple[Any, ...] | None:
-        pair = self._lineups.of(model).pair(one, other)
+        pair = self._lineups.seen(model).pair(one, other)
         if pair is None:
             return None
         return model, one, other, int(pair.alarms), json.dumps(pair_to_json(pair)), now
@@ -148,7 +148,7 @@ class Memory:
         now = self._clock()
         old = await self._store.write(lambda db: prune(db, self._days, now))
         for model, owner in old:
-            self._lineups.of(model).forget(owner)
+            self._lineups.seen(model).forget(owner)
             self._hosts.forget(owner, model)
 
 

@@ -163,7 +163,7 @@ def _ordered(
     by = wanted.sort or sort
 
     def key(one: Candidate) -> tuple[Any, ...]:
-        seen = hosts.measured(one.host.owner, one.model.name)
+        seen = hosts.seen(one.host.owner, one.model.name)
         price = expected_price(one.model, wish)
         latency = 0.0 if seen.latency is None else seen.latency
         if by == "price":
@@ -188,7 +188,7 @@ def _named(one: Candidate, wanted: Preferences) -> int:
 
 def _slow(hosts: Hosts, one: Candidate, wanted: Preferences) -> bool:
     """Whether it was measured, and is not as is preferred."""
-    seen = hosts.measured(one.host.owner, one.model.name)
+    seen = hosts.seen(one.host.owner, one.model.name)
     least, most = wanted.min_throughput, wanted.max_latency
     below = least is not None and seen.throughput is not None and seen.throughput < least
     late = most is not None and seen.latency is not None and seen.latency > most

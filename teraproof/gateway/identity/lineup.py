@@ -164,6 +164,12 @@ class Lineup:
             self.forget(self._least_needed())
         return found
 
+    @property
+    def alarms(self) -> bool:
+        """Whether there is evidence of a fault of anybody."""
+        own = any(each.alarms for each in self._hosts.values())
+        return own or any(each.alarms for each in self._pairs.values())
+
     def seen(self, host: str) -> Evidence:
         """The same, where nothing changes by the question."""
         return self._hosts.get(host) or Evidence()

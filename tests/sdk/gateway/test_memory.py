@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from eth_account import Account
 
 from teraproof.cli.main import main
+from teraproof.gateway import examine
 from teraproof.gateway import memory as memories
 from teraproof.gateway.examine import Lineups
 from teraproof.gateway.hosts import Hosts
@@ -247,6 +248,22 @@ def test_crowd_of_new_names__makes_nobody_clean() -> None:
     for number in range(2 * lineup.HOSTS):
         alone.observe(f"new {number}", words(""))
     assert alone.verdict("bad").fault is Fault.TRUNCATES
+
+
+def test_list_of_models_without_end__makes_nobody_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts name as many models as they like; the list of them, and requests for some, are ours."""
+    monkeypatch.setattr(examine, "_MODELS", 8)
+    found, hosts = filled(), Hosts()
+    for number in range(50):
+        found.share("bad", f"model {number}")
+        found.verdict("bad", f"model {number}")
+        hosts.seen("bad", f"model {number}")
+    assert found.verdict("bad", MODEL).fault is Fault.OTHER_MODEL
+    assert not hosts._measured and len(found._lineups) == 1
+    for number in range(50):
+        found.of(f"model {number}").observe("good", words(""))
+    assert len(found._lineups) == 8
+    assert found.verdict("bad", MODEL).fault is Fault.OTHER_MODEL
 
 
 # ---------------------------------------------------------------------- a person's word
