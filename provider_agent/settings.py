@@ -19,14 +19,9 @@ from provider_agent.core.module import Module
 from provider_agent.core.settings import Section, Settings
 from provider_agent.errors import SettingsError
 from provider_agent.modules.all import MODULES
+from teraproof import settings_faults
 
 PREFIX = "TERAPROOF_"
-_SHOWN_FAULTS = 5
-# Pydantic's words for these are about its own things.
-_REASONS = {
-    "extra_forbidden": "unknown setting; remove it",
-    "missing": "is missing; add it",
-}
 _AnySection = TypeVar("_AnySection", bound=Section)
 
 
@@ -58,19 +53,8 @@ def load(
     try:
         settings = validate(document, kind)
     except ValidationError as error:
-        raise SettingsError(f"{file}: {_faults(error)}") from None
+        raise SettingsError(f"{file}: {settings_faults.in_one_line(error)}") from None
     return _resolved(settings, file.absolute().parent)
-
-
-def _faults(error: ValidationError) -> str:
-    """What is wrong, in one line: the first few fields, and how many more there are."""
-    said = []
-    for fault in error.errors():
-        field = ".".join(str(part) for part in fault["loc"]) or "settings"
-        reason = _REASONS.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-        said.append(" ".join(f"{field}: {reason}".split()))
-    more = len(said) - _SHOWN_FAULTS
-    return "; ".join(said[:_SHOWN_FAULTS] + ([f"and {more} more"] if more > 0 else []))
 
 
 def _read(file: Path) -> dict[str, Any]:

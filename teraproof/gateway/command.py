@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
 
-from teraproof.errors import CommandError
+from teraproof.errors import CommandError, counted
 from teraproof.gateway import discovery, report
 from teraproof.gateway.discovery import Found
 from teraproof.gateway.hosts import Host, Hosts
@@ -28,9 +28,6 @@ from teraproof.protocol.errors import Code
 
 if TYPE_CHECKING:
     from teraproof.cli.frame import Session
-
-
-_SHOWN = 5  # providers that cannot be used, at the start
 
 
 def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
@@ -54,11 +51,11 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
         known = hosts.every()
         owners = {host.owner for host in known}
         found = discovery.read(market, settings.route.reach, wanted=wanted, first=owners)
-        unfit[:] = [one for one in found if one.is_unfit]
+        seen[:] = found
         return discovery.still(found, known)
 
     ui.doing("asking the providers")
-    hosts, unfit = Hosts(), list[Found]()
+    hosts, seen = Hosts(), list[Found]()
     hosts.replace(read())
     store = Store(settings.listen.data_dir)
     report.keep_token(store, market.decimals, market.symbol)
@@ -73,19 +70,20 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
         counters=tokenizers,
     )
     relay = gateway.relay
-    for one in unfit[:_SHOWN]:
-        ui.note(f"{one.owner} serves models and is not used: {one.trouble}")
-    if len(unfit) > _SHOWN:
-        ui.note(f"{len(unfit) - _SHOWN} more are not used; teraproof models --json says why")
+    discovery.explain(seen, ui)
+    if not market.payment_balance(signer.address) and not relay.means.purse.ledger.outlay():
+        ui.note(
+            f"{signer.address} holds no {market.symbol}, so no request can be paid; send it some"
+        )
     if not hosts.every():
-        ui.note("no registered provider serves a model now; the gateway looks again by itself")
+        ui.note("the gateway looks again by itself")
     watched = sys.stdout.isatty() and not session.as_json
     address = settings.listen.host if ":" not in settings.listen.host else "[::1]"
     urls = [f"http://{address}:{settings.listen.port}"]
 
     def listening(port: int) -> None:
         urls[0] = f"http://{address}:{port}"
-        ui.step(f"listening on {urls[0]}/v1 for {len(hosts.every())} hosts")
+        ui.step(f"listening on {urls[0]}/v1 for {counted(len(hosts.every()), 'host')}")
 
     with contextlib.ExitStack() as held:
         look = None
@@ -100,7 +98,7 @@ def run(session: Session, settings: GatewaySettings) -> Mapping[str, Any]:
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
             logging.getLogger("httpx").setLevel(logging.WARNING)
         asyncio.run(serve(gateway, read, listening, look))
-    ui.step(f"{relay.live.answered} requests answered")
+    ui.step(f"{counted(relay.live.answered, 'request')} answered")
     return {
         "url": urls[0],
         "answered": relay.live.answered,

@@ -26,6 +26,8 @@ from teraproof.storage.reach import Reach
 
 _ANSWER_BYTES = 1 << 20
 _NAME = 80  # characters of a name that are shown
+_SHOWN = 5  # providers with the reason why they are not used
+_EMPTY = "serves no models"
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def _found(market: Market, owner: str, answer: InferenceOffer | Silence, wanted:
     try:
         host.check(wanted)
     except LocalError as error:
-        return Found(owner, None, one_line(error), is_unfit=True)
+        why = f"serves models and is not used: {one_line(error)}"
+        return Found(owner, None, why, is_unfit=True)
     return Found(owner, host)
 
 
@@ -112,7 +115,7 @@ def _read(data: bytes) -> InferenceOffer:
             return InferenceOffer.from_json(offer)
     except (LocalError, ValueError, RecursionError):
         raise LocalError("says something that is not an offer", Code.ANSWER_INVALID) from None
-    raise LocalError("serves no models", Code.MODEL_UNKNOWN)
+    raise LocalError(_EMPTY, Code.MODEL_UNKNOWN)
 
 
 _QUESTION = Question("/v1/provider", _ANSWER_BYTES, _read)
@@ -124,6 +127,21 @@ def ask_one(url: str, reach: Reach) -> InferenceOffer | Silence:
 
 
 # ---------------------------------------------------------------------- for people
+
+
+def explain(found: Sequence[Found], ui: Ui) -> None:
+    """A line for each of the first few providers that are not used, with the reason. Where there is
+    a host these are the providers whose terms are not taken, otherwise all that may serve models.
+    """
+    is_served = any(one.host is not None for one in found)
+    silent = [one for one in found if one.host is None and one.trouble != _EMPTY]
+    left = [one for one in silent if one.is_unfit or not is_served]
+    for one in left[:_SHOWN]:
+        ui.note(f"{one.owner} {one.trouble}")
+    if len(left) > _SHOWN:
+        ui.note(f"{len(left) - _SHOWN} more are not used; teraproof models --json says why")
+    if not is_served:
+        ui.note("no registered provider serves a model now")
 
 
 def show(market: Market, found: Sequence[Found], ui: Ui, name: str = "") -> Mapping[str, Any]:
@@ -140,8 +158,10 @@ def show(market: Market, found: Sequence[Found], ui: Ui, name: str = "") -> Mapp
         columns = ("model", "prompt", "answer", "request", "context", "most", "kinds", "provider")
         title = f"Models ({market.symbol} for a million tokens; for a request)"
         ui.table(title, columns, [_row(market, model, host) for model, host in rows])
+    elif name and any(each.host is not None for each in found):
+        ui.note("no model is like that")
     else:
-        ui.note("no model is like that" if name else "no registered provider serves a model now")
+        explain(found, ui)
     silent = [each for each in found if each.host is None]
     late = sum(each.is_late for each in silent)
     if late:

@@ -38,6 +38,13 @@ class MarketView:
         except ChainError as error:
             raise LocalError(str(error), error.code) from None
 
+    def funds(self, account: str) -> int:
+        """What an account holds outside of channels, units of the token. LocalError."""
+        try:
+            return self._market.payment_balance(account)
+        except ChainError as error:
+            raise LocalError(str(error), error.code) from None
+
 
 def signing(signer: Signer) -> Callable[[Domain, Struct], bytes]:
     """Makes `purse.Sign` of an account: 65 bytes over an EIP-712 message."""

@@ -49,7 +49,7 @@ _BUSY_SECONDS = 2.0  # after which a channel is tried again that its provider ca
 
 
 class ChainView(Protocol):
-    """What the chain says of a channel. Both may take long, and raise LocalError."""
+    """What the chain says. All of it may take long, and raise LocalError."""
 
     def balance(self, channel: bytes) -> int:
         """Its deposits less what was refunded, units of the token."""
@@ -57,6 +57,10 @@ class ChainView(Protocol):
 
     def now(self) -> int:
         """The time of a block behind which nothing changes any more, unix seconds."""
+        ...
+
+    def funds(self, account: str) -> int:
+        """What an account holds outside of channels, units of the token."""
         ...
 
 
@@ -276,11 +280,20 @@ class Purse:
                     Code.SERVER_BUSY,
                 )
             return made
+        held = await self._held()
         async with self._opening:
             least = max(need - channel.balance, terms.min_deposit or 0)
             allowed = self._allowed(channel.owner)
             if allowed < least:
                 raise self._spent(channel.owner)
+            if held is not None:
+                allowed = min(allowed, held - self._under_way())
+            if allowed < least:
+                raise Refused(
+                    Code.BUDGET_SPENT,
+                    f"the account {self._payer} holds too few payment tokens for a deposit with "
+                    f"{channel.owner}; send it some",
+                )
             amount = min(allowed, max(least, wanted - channel.balance, self.budget.deposit))
             authorization = DepositAuthorization(
                 0, int(time.time()) + _AUTHORIZED_SECONDS, secrets.randbits(256)
@@ -296,6 +309,20 @@ class Purse:
             channel.under_way = None  # it is not on the disk, so it never leaves
             raise
         return made
+
+    async def _held(self) -> int | None:
+        """What the account holds; None where nobody says it. A deposit that it cannot pay would be
+        refused, and may not be signed again while it is good.
+        """
+        try:
+            return await asyncio.to_thread(self._chain.funds, self._payer)
+        except LocalError:
+            return None
+
+    def _under_way(self) -> int:
+        """Deposits that may still leave the account."""
+        made = (channel.under_way for channel in self.ledger.channels.values())
+        return sum(one.deposit.amount for one in made if one is not None)
 
     # ------------------------------------------------------------------ vouchers
 
@@ -315,8 +342,13 @@ class Purse:
         """
         target = self._need(channel, amount)
         made = channel.under_way
-        if made is not None or target > channel.balance or self._is_short(channel, whole, terms):
-            made = await self._deposit(channel, target, channel.base + whole, terms)
+        is_needed = made is not None or target > channel.balance
+        if is_needed or self._is_short(channel, whole, terms):
+            try:
+                made = await self._deposit(channel, target, channel.base + whole, terms)
+            except Refused:
+                if is_needed:
+                    raise
         voucher, number = await self._voucher(channel, target, also)
         payment = Payment(
             kind=Kind.VOUCHER if made is None else Kind.DEPOSIT,

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from teraproof import settings_faults
 from teraproof.amounts import without_groups
 from teraproof.errors import LocalError, WrongInput, of_file
 from teraproof.protocol.terms import address
@@ -200,6 +201,10 @@ def load(path: Path) -> GatewaySettings:
     """The file; its relative paths begin at its own folder. WrongInput names what is wrong."""
     try:
         found = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise WrongInput(
+            f"{path} is not there; make one with: teraproof gateway init", path=str(path)
+        ) from None
     except OSError as error:
         raise of_file(error, path, "cannot read") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -207,10 +212,7 @@ def load(path: Path) -> GatewaySettings:
     try:
         settings = GatewaySettings.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = first["msg"].removeprefix("Value error, ")
-        line = f"{path}: {where}: {why}" if where else f"{path}: {why}"
+        line = f"{path}: {settings_faults.in_one_line(error)}"
         raise WrongInput(line, path=str(path)) from None
     home = path.absolute().parent
     listen = settings.listen.model_copy(update={"data_dir": home / settings.listen.data_dir})

@@ -163,3 +163,30 @@ def test_models__says_how_many_were_late() -> None:
     shown = discovery.show(cast(Market, SimpleNamespace(symbol="tUSD")), found, ui)
     assert any("3 providers did not answer in time" in note for note in ui.lines)
     assert [one["why"] for one in shown["others"]].count("does not answer (timed out)") == 3
+
+
+def explained(*found: Found) -> list[str]:
+    ui = QuietUi()
+    discovery.explain(found, ui)
+    return ui.lines
+
+
+def test_no_host__why_not_is_said_of_each_that_may_serve_models() -> None:
+    barred = Found("0xA", None, "is not asked: 127.0.0.1 leads to an address that is not public")
+    empty = Found("0xB", None, "serves no models")
+    unfit = Found("0xC", None, "serves models and is not used: its delay", is_unfit=True)
+    lines = explained(empty, barred, unfit)
+    assert [line.split()[0] for line in lines] == ["0xA", "0xC", "no"]
+    assert "127.0.0.1 leads to" in lines[0] and "no registered provider" in lines[-1]
+    many = explained(*(Found(f"0x{number}", None, "does not answer") for number in range(8)))
+    assert len(many) == 7 and many[5].startswith("3 more are not used")
+    assert explained() == [lines[-1]]
+
+
+def test_a_host__others_are_named_where_their_terms_are_not_taken() -> None:
+    with Played() as good:
+        host = Found(good.owner, good.host)
+        away = Found("0xA", None, "does not answer (timed out)", is_late=True)
+        unfit = Found("0xC", None, "serves models and is not used: its delay", is_unfit=True)
+        assert explained(host, away, unfit) == ["0xC serves models and is not used: its delay"]
+        assert explained(host, away) == []

@@ -33,12 +33,17 @@ class PlayedChain:
     def __init__(self, providers: Sequence[Played] = ()) -> None:
         self.providers = list(providers)
         self.time = 0
+        self.money = 10**18
+        """What the payer holds outside of channels."""
 
     def balance(self, channel: bytes) -> int:
         return sum(one.book[channel].balance for one in self.providers if channel in one.book)
 
     def now(self) -> int:
         return self.time
+
+    def funds(self, account: str) -> int:
+        return self.money
 
 
 def settings(folder: Path, **changes: Any) -> GatewaySettings:
