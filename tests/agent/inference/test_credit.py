@@ -223,3 +223,14 @@ def test_stream_in_steps__ends_where_the_credit_ends(tmp_path: Path) -> None:
         said = receipt_of(answer).receipt
         assert said.completion_tokens == 8 and wallet.row.charged == said.charged == 480
         assert wallet.row.at_risk <= 600 and not wallet.row.is_open
+
+
+def test_sums_of_many_channels__are_read_from_an_index_alone(till: Till) -> None:
+    """They are read while a request waits, and the rows are long."""
+    asked: list[str] = []
+    db = till.store._db()
+    db.set_trace_callback(asked.append)
+    ClaimBook(till.store).at_risk()
+    db.set_trace_callback(None)
+    (plan,) = db.execute(f"EXPLAIN QUERY PLAN {asked[-1]}")
+    assert "COVERING INDEX paid_channels_risk" in plan["detail"]
