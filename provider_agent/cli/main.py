@@ -77,6 +77,7 @@ collateral_per_token = "100"   # TPF for each payment token of the price
 # upstream = "http://127.0.0.1:8000/v1"
 # prompt_price = "0.10"    # payment tokens per million tokens of text
 # completion_price = "0.40"
+# context = 8192
 
 [benchmark]
 device = "cpu"            # what proves its speed: cpu, cuda, cuda:1, or GPUs as one: cuda:0,1

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start-up checks of paid inference on the chain: the contract, the token, and what gas costs."""
+"""Start-up checks of paid inference: the owner's servers and our listener, and on the chain the
+contract, the token, and what gas costs.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,11 @@ from collections.abc import Sequence
 from provider_agent.core.trial import Caution, Skipped, StartCheck, Trial
 from provider_agent.core.worth import GasWorth
 from provider_agent.errors import SettingsError
+from provider_agent.http.server import AddressInUse, listen
 from provider_agent.modules.inference.gas import CLAIM_GAS, DEPOSIT_GAS
 from provider_agent.modules.inference.money import Money
 from provider_agent.modules.inference.settings import InferenceSettings
+from provider_agent.modules.inference.upstream import Upstreams
 from teraproof.contracts.channels import ChannelsContract
 from teraproof.contracts.payment_token import AUTHORIZATION_STATE, PaymentTokenContract
 from teraproof.protocol.channels import CHANNELS, COLLECTOR, Voucher, channels_domain
@@ -19,6 +23,34 @@ from teraproof.rpc.errors import ChainError, Reverted
 from teraproof.rpc.fees import Pricer
 
 _CLAIMS = 2  # that a deposit, and what is owed at most, are worth at least
+
+
+class ServerChecks:
+    """What is on this machine and behind it: nothing of a chain."""
+
+    def __init__(self, wanted: InferenceSettings) -> None:
+        self._wanted = wanted
+
+    def all(self) -> Sequence[StartCheck]:
+        """The checks by their names."""
+        return [("paid requests", self.listener), ("models", self.servers)]
+
+    def listener(self) -> str:
+        """Our port for paid requests is free."""
+        host, port = self._wanted.host, self._wanted.port
+        try:
+            listen(host, port, "inference.port").close()
+        except AddressInUse as error:
+            raise Caution(f"{error}; an agent that runs already holds it, too") from None
+        return f"{host} port {port or 'any'}"
+
+    def servers(self) -> str:
+        """Each model's server answers."""
+        found = Upstreams(self._wanted).look_once()
+        away = [f"{one.name}: {one.detail}" for one in found if not one.ok]
+        if away:
+            raise Caution(f"{'; '.join(away)}; start the server, or correct the model's upstream")
+        return f"answers come for {', '.join(sorted(self._wanted.models))}"
 
 
 class ChannelChecks:
@@ -105,7 +137,8 @@ class ChannelChecks:
         if least < deposit + _CLAIMS * claim:
             raise Caution(
                 f"{line}; inference.min_deposit is {pay.show(least)}: payers could make this agent "
-                "spend more gas than they can bring"
+                "spend more gas than they can bring; raise it, or lower chain.coin_price to what a "
+                "coin costs"
             )
         most = int(self._wanted.max_unclaimed * pay.unit)
         if most < _CLAIMS * claim:

@@ -13,7 +13,7 @@ from provider_agent.core.module import Context, Cycle, Module, Table
 from provider_agent.core.settings import Section
 from provider_agent.core.trial import StartCheck, Trial
 from provider_agent.modules.inference.chain_side import ChainSide
-from provider_agent.modules.inference.checks import ChannelChecks
+from provider_agent.modules.inference.checks import ChannelChecks, ServerChecks
 from provider_agent.modules.inference.front import make_front
 from provider_agent.modules.inference.money import Money
 from provider_agent.modules.inference.repository import ChannelBook
@@ -58,10 +58,11 @@ class InferenceModule(Module):
 
     @classmethod
     def checks(cls, trial: Trial) -> Sequence[StartCheck]:
-        """The contract of channels, the token, and what gas costs."""
-        if not trial.settings.section(InferenceSettings).models:
+        """The models' servers, the contract of channels, the token, and what gas costs."""
+        wanted = trial.settings.section(InferenceSettings)
+        if not wanted.models:
             return ()
-        return ChannelChecks(trial).all()
+        return [*ServerChecks(wanted).all(), *ChannelChecks(trial).all()]
 
     @classmethod
     def status(cls, store: Store) -> Sequence[str | Table]:

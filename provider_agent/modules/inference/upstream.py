@@ -200,6 +200,13 @@ class Upstreams:
         """One line of the readiness report for each."""
         return [one.check for one in self._all.values()]
 
+    def look_once(self) -> list[Check]:
+        """What each of them is like now. Nothing goes to the log."""
+        for one in self._all.values():
+            one.is_up = False  # a look logs what has changed for the worse
+            one.look()
+        return [one.check() for one in self._all.values()]
+
     def _watch(self) -> None:
         while True:
             for one in self._all.values():
