@@ -13,10 +13,13 @@ _PATIENCE = 30.0  # seconds to wait for another writer
 
 
 class _Connections(threading.local):
-    """A thread's connection and how deep it is in nested `transaction()` blocks."""
+    """A thread's connection, how deep it is in nested `transaction()` blocks, and whether what it
+    commits is durable.
+    """
 
     connection: sqlite3.Connection | None = None
     depth: int = 0
+    lasting: bool = True
 
 
 class Connections:
@@ -50,12 +53,16 @@ class Connections:
         return connection
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing for what the block writes; nested blocks join the outer one."""
+    def transaction(self, *, lasting: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing for what the block writes; nested blocks join the outer one.
+
+        Without `lasting` a power cut may take it back, until the next transaction that lasts: that
+        one makes all before it durable, too.
+        """
         db = self._db()
         local = self._local
         if local.depth == 0:
-            self._begin(db)
+            self._begin(db, lasting)
         local.depth += 1
         try:
             yield db
@@ -71,10 +78,13 @@ class Connections:
             if local.depth == 0:
                 self._writing.release()
 
-    def _begin(self, db: sqlite3.Connection) -> None:
+    def _begin(self, db: sqlite3.Connection, lasting: bool) -> None:
         if not self._writing.acquire(timeout=_PATIENCE):
             raise sqlite3.OperationalError("database is locked")
         try:
+            if lasting != self._local.lasting:
+                db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+                self._local.lasting = lasting
             db.execute("BEGIN IMMEDIATE")
         except BaseException:
             self._writing.release()

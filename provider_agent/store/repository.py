@@ -28,9 +28,11 @@ class Repository:
         """What has ended."""
         return self.core.history
 
-    def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """All or nothing for what the block writes; nested blocks join the outer one."""
-        return self.core.transaction()
+    def transaction(
+        self, *, lasting: bool = True
+    ) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """See the store."""
+        return self.core.transaction(lasting=lasting)
 
     def _db(self) -> sqlite3.Connection:
         return self.core._db()

@@ -14,8 +14,6 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import httpx
-
 from teraproof.errors import LocalError, Refused
 from teraproof.gateway import bodies
 from teraproof.gateway.ask import Ask, Sent
@@ -23,6 +21,7 @@ from teraproof.gateway.bill import Bill, book_late
 from teraproof.gateway.faults import HostFailed, failure, within
 from teraproof.gateway.keys import Reservation
 from teraproof.gateway.ledger import Channel
+from teraproof.gateway.lines import Answer
 from teraproof.gateway.means import Means
 from teraproof.gateway.purse import terms_of
 from teraproof.gateway.ranking import Candidate
@@ -92,7 +91,7 @@ class Attempt:
         self._kept = 0
         self._over = 0.0  # monotonic: when a stream that has said its last must have ended
         self._more = 0.0
-        self._response: httpx.Response | None = None
+        self._response: Answer | None = None
         self._stepping: asyncio.Task[None] | None = None
         self._bill: Bill | None = None
         self._closed = False
@@ -134,7 +133,7 @@ class Attempt:
         )
         bill = self.bill
         bill.timing.content = bill.timing.ended = time.monotonic()
-        said = response.headers.get(RECEIPT_HEADER)
+        said = response.header(RECEIPT_HEADER)
         if said is None:
             raise Dishonest("it has answered without a receipt")
         bill.take(_receipt(said), hashlib.sha256(body).digest())
@@ -158,7 +157,7 @@ class Attempt:
         nothing but time. Raises as `json` does.
         """
         response = await self._paid(reserved)
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        if not (response.header("content-type") or "").startswith("text/event-stream"):
             raise HostFailed("its answer is not a stream")
         bill, reader, room = self.bill, Reader(), self._room
         held: list[Event] = []
@@ -221,9 +220,9 @@ class Attempt:
                 raw = bodies.costed(raw, event.data, self.cost, self.host.owner)
             yield Piece(raw, True)
 
-    async def _events(self, response: httpx.Response, reader: Reader) -> AsyncIterator[Event]:
+    async def _events(self, response: Answer, reader: Reader) -> AsyncIterator[Event]:
         """What comes, within the limits of time and size."""
-        pieces, size = response.aiter_raw(), 0
+        pieces, size = response.pieces(), 0
         until = time.monotonic() + self._limits.answer_seconds
         while True:
             left = until - time.monotonic()
@@ -257,7 +256,7 @@ class Attempt:
 
     # ------------------------------------------------------------------ paying
 
-    async def _paid(self, reserved: Reservation) -> httpx.Response:
+    async def _paid(self, reserved: Reservation) -> Answer:
         """The answer to a request that was paid for, its body not read yet."""
         means, amount = self._means, self._first
         self._bill = Bill(means.purse.ledger.store, means.keys, self._asked, self._kind, reserved)
@@ -267,13 +266,13 @@ class Attempt:
         for _ in range(_ROUNDS):
             response = await self._send(channel, amount, terms_of(self.host, amount))
             await self._was_settled(response, channel)
-            if response.status_code == 200:
+            if response.status == 200:
                 if self._step:
                     self._pay_step(channel, 2 * self._step)
                 return response
             body = await self._read(response, _MOST_ERROR, _ERROR_SECONDS)
-            if response.status_code != 402:
-                raise failure(response.status_code, body)
+            if response.status != 402:
+                raise failure(response.status, body)
             amount = self._put_right(channel, response, amount)
         raise HostFailed("it asks for another payment again and again")
 
@@ -285,7 +284,7 @@ class Attempt:
                 raise HostFailed(str(refused), excludes=False) from None
             raise
 
-    async def _send(self, channel: Channel, amount: int, terms: Terms) -> httpx.Response:
+    async def _send(self, channel: Channel, amount: int, terms: Terms) -> Answer:
         bill = self.bill
         begin = None if bill.row else bill.begin
         payment, row = await self._means.purse.pay(
@@ -294,50 +293,41 @@ class Attempt:
         bill.row = bill.row or row
         if payment.deposit is not None:
             self._more = _DEPOSIT_SECONDS
-        headers = {
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            SIGNATURE_HEADER: payment.encode(),
-        }
+        headers = {SIGNATURE_HEADER: payment.encode()}
         if self._step:
             headers[STEP_HEADER] = str(self._step)
         limits = self._limits
-        read = max(limits.idle_seconds, limits.first_content_seconds) + self._more
-        request = self._means.client.build_request(
-            "POST",
-            self.host.url + PATHS[self.ask.kind],
-            content=self.sent.body,
-            headers=headers,
-            timeout=httpx.Timeout(connect=10.0, read=read, write=30.0, pool=10.0),
-        )
+        wait = max(limits.idle_seconds, limits.first_content_seconds) + self._more
+        url = self.host.url + PATHS[self.ask.kind]
         async with within(self._to_content() if self.ask.streams else limits.answer_seconds):
-            self._response = await self._ask(request)
+            try:
+                self._response = await self._means.lines.post(
+                    url, self.sent.body, headers, wait=wait
+                )
+            except HostFailed:
+                raise
+            except LocalError as error:  # its URL leads where the gateway does not go
+                raise HostFailed(str(error)) from None
         return self._response
 
-    async def _ask(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await self._means.client.send(request, stream=True)
-        except LocalError as error:  # its URL leads where the gateway does not go
-            raise HostFailed(str(error)) from None
-
     async def _read(
-        self, response: httpx.Response, most: int, seconds: float, room: Part | None = None
+        self, response: Answer, most: int, seconds: float, room: Part | None = None
     ) -> bytes:
         """The body, which is closed then. What it takes is counted in `room`."""
         data = bytearray()
         async with within(seconds):
-            async for piece in response.aiter_raw():
+            async for piece in response.pieces():
                 data += piece
                 if len(data) > most:
                     raise HostFailed("its answer is too long")
                 if room is not None:
                     room.take(len(piece))
-        await response.aclose()
+        response.close()
         return bytes(data)
 
-    async def _was_settled(self, response: httpx.Response, channel: Channel) -> None:
+    async def _was_settled(self, response: Answer, channel: Channel) -> None:
         """What the answer's header says of the payment."""
-        said = response.headers.get(RESPONSE_HEADER)
+        said = response.header(RESPONSE_HEADER)
         if said is None:
             return
         try:
@@ -347,10 +337,10 @@ class Attempt:
         if found.success and channel.under_way is not None:
             await self._means.purse.deposited(channel)
 
-    def _put_right(self, channel: Channel, response: httpx.Response, amount: int) -> int:
+    def _put_right(self, channel: Channel, response: Answer, amount: int) -> int:
         """What is to be paid after an answer 402; HostFailed, Dishonest when nothing is."""
         try:
-            required = Required.decode(response.headers.get(REQUIRED_HEADER, ""))
+            required = Required.decode(response.header(REQUIRED_HEADER) or "")
         except LocalError as error:
             raise HostFailed(f"its answer 402 cannot be read: {error}") from None
         wanted = next((one for one in required.accepts if one.asset == self.host.offer.token), None)
@@ -406,31 +396,21 @@ class Attempt:
 
     async def _tell(self, payment: Payment) -> bytes:
         """Bring a voucher. The answer's body; nothing where it is none that we read."""
-        client, body = self._means.client, bytearray()
-        request = client.build_request(
-            "POST",
-            self.host.url + VOUCHERS_PATH,
-            content=bodies.dump(payment.to_json()),
-            headers={
-                "content-type": "application/json",
-                "accept-encoding": "identity",
-                SIGNATURE_HEADER: payment.encode(),
-            },
-            timeout=_VOUCHER_SECONDS,
-        )
+        url, body = self.host.url + VOUCHERS_PATH, bytearray()
+        said, headers = bodies.dump(payment.to_json()), {SIGNATURE_HEADER: payment.encode()}
         try:
             async with within(_VOUCHER_SECONDS):
-                answer = await client.send(request, stream=True)
-                async with contextlib.aclosing(answer):
-                    async for piece in answer.aiter_raw():
+                answer = await self._means.lines.post(url, said, headers, wait=_VOUCHER_SECONDS)
+                with contextlib.closing(answer):
+                    async for piece in answer.pieces():
                         body += piece
                         if len(body) > _MOST_ERROR:
                             return b""
         except LocalError as error:
             log.info("%s: a voucher did not arrive (%s)", self.host.url, error)
             return b""
-        if answer.status_code >= 300:
-            log.info("%s: a voucher was answered with %d", self.host.url, answer.status_code)
+        if answer.status >= 300:
+            log.info("%s: a voucher was answered with %d", self.host.url, answer.status)
             return b""
         return bytes(body)
 
@@ -470,7 +450,7 @@ class Attempt:
                 with contextlib.suppress(asyncio.CancelledError, LocalError):
                     await self._stepping
             if self._response is not None:
-                await self._response.aclose()
+                self._response.close()
         finally:
             try:
                 await bill.settle(why, gone=gone)

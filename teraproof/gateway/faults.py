@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-import httpx
-
 from teraproof.errors import LocalError
 from teraproof.gateway import bodies
 from teraproof.protocol.errors import Code
@@ -47,13 +45,9 @@ def failure(status: int, body: bytes) -> LocalError:
 
 @asynccontextmanager
 async def within(seconds: float) -> AsyncIterator[None]:
-    """HostFailed when what is inside takes longer, or the connection breaks."""
+    """HostFailed when what is inside takes longer."""
     try:
         async with asyncio.timeout(max(0.001, seconds)):
             yield
     except TimeoutError:
         raise HostFailed("it is too slow") from None
-    except httpx.TimeoutException:
-        raise HostFailed("it is silent for too long") from None
-    except httpx.HTTPError as error:
-        raise HostFailed(f"the connection broke ({type(error).__name__})") from None

@@ -8,109 +8,102 @@ into the network that the gateway is in.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from urllib.parse import urlsplit
 
-import httpcore
-import httpx
-
-from teraproof.client.line import below, faults
-from teraproof.connections import Resolve, trusted
+from teraproof.connections import trusted
+from teraproof.gateway.faults import HostFailed
 from teraproof.storage.reach import Reach
+from teraproof.wire import FAILURES, Reply, Wire
 
 _RESOLVERS = 16  # names that are looked up at once
 _CONNECT_SECONDS = 10.0
+_SERVERS = 4_096  # to which connections are kept
+# Ours are the bytes that a receipt is about, so nobody packs them.
+_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 
 
-class _Backend(httpcore.AsyncNetworkBackend):
-    """Connects to the addresses that were checked: a name is looked up once."""
+class Answer:
+    """A host's answer, its body not read yet. `close` it, whatever has happened."""
 
-    def __init__(self, resolve: Resolve) -> None:
-        self._inner, self._resolve = httpcore.AnyIOBackend(), resolve
+    def __init__(self, reply: Reply) -> None:
+        self._reply, self._closed = reply, False
+        self.status = reply.status
+
+    def header(self, name: str) -> str | None:
+        """The value of a header; None without it."""
+        return self._reply.header(name)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The bytes of its body, as they come. HostFailed."""
+        with _faults():
+            async for piece in self._reply.pieces():
+                yield piece
+
+    def close(self) -> None:
+        """Let go of the connection; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._reply.end()
+
+
+class Lines:
+    """Sends requests to hosts, over connections that are kept for `kept_seconds`. For one loop."""
+
+    def __init__(self, reach: Reach, *, kept_seconds: float) -> None:
+        self._resolve, self._kept = reach.resolve, kept_seconds
+        self._tls = trusted(None)
+        self._wires: dict[str, Wire] = {}
         self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
 
     def close(self) -> None:
+        """Close the connections that nobody uses."""
+        for wire in self._wires.values():
+            wire.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        until = time.monotonic() + (_CONNECT_SECONDS if timeout is None else timeout)
-        places = await self._look_up(host, port, until)
-        for number, place in enumerate(places, 1):
-            left = until - time.monotonic()
-            if left <= 0:
-                break
-            try:
-                return await self._inner.connect_tcp(
-                    place, port, left, local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if number == len(places):
-                    raise
-        raise httpcore.ConnectTimeout("no address answers in time")
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, wait: float
+    ) -> Answer:
+        """Send JSON; the answer once its head is here. `wait` is in seconds, for whatever is read
+        next. HostFailed, and LocalError (URI_REFUSED) where it may not go there.
+        """
+        place = urlsplit(url)
+        wire = self._wire(f"{place.scheme}://{place.netloc}")
+        with _faults():
+            return Answer(await wire.send("POST", place.path, body, headers=headers, wait=wait))
 
-    async def _look_up(self, host: str, port: int, until: float) -> Sequence[str]:
-        loop, left = asyncio.get_running_loop(), until - time.monotonic()
-        looking = loop.run_in_executor(self._threads, self._resolve, host, port, left)
-        try:
-            return await asyncio.wait_for(looking, left)
-        except TimeoutError:
-            raise httpcore.ConnectTimeout("the name is not resolved in time") from None
+    def _wire(self, base: str) -> Wire:
+        wire = self._wires.get(base)
+        if wire is None:
+            if len(self._wires) >= _SERVERS:
+                self._wires.pop(next(iter(self._wires))).close()
+            # Sent again it would be a second request: the voucher with it may have arrived.
+            wire = self._wires[base] = Wire(
+                base,
+                _HEADERS,
+                connect=_CONNECT_SECONDS,
+                idle=self._kept,
+                resolve=self._look_up,
+                tls=self._tls,
+                resends=False,
+            )
+        return wire
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class Lines(httpx.AsyncBaseTransport):
-    """What httpx sends its requests through. LocalError (URI_REFUSED) where it may not go there."""
-
-    def __init__(self, reach: Reach, *, most: int, kept: int, kept_seconds: float) -> None:
-        self._backend = _Backend(reach.resolve)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trusted(None),
-            network_backend=self._backend,
-            max_connections=most,
-            max_keepalive_connections=kept,
-            keepalive_expiry=kept_seconds,
-        )
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._pool.aclose()
-        self._backend.close()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request. Raises httpx's errors, and LocalError."""
-        assert isinstance(request.stream, httpx.AsyncByteStream)  # of an async client
-        with faults():
-            answer = await self._pool.handle_async_request(below(request))
-        return httpx.Response(
-            answer.status,
-            headers=answer.headers,
-            stream=_Body(answer),
-            extensions=dict(answer.extensions),
-        )
+    async def _look_up(self, host: str, port: int, seconds: float) -> Sequence[str]:
+        """The addresses that were checked: a name is looked up once."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._resolve, host, port, seconds)
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of an answer, as it comes."""
-
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with faults():
-            async for piece in self._answer.aiter_stream():
-                yield piece
-
-    async def aclose(self) -> None:
-        with faults():
-            await self._answer.aclose()
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    """What breaks a connection is the host's failure."""
+    try:
+        yield
+    except TimeoutError:
+        raise HostFailed("it is silent for too long") from None
+    except FAILURES as error:
+        raise HostFailed(f"the connection broke ({type(error).__name__})") from None

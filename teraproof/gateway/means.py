@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import httpx
-
 from teraproof.gateway.keys import Keys
+from teraproof.gateway.lines import Lines
 from teraproof.gateway.purse import Purse
 from teraproof.gateway.room import Room
 from teraproof.gateway.settings import RouteSettings
@@ -17,7 +16,7 @@ from teraproof.gateway.settings import RouteSettings
 class Means:
     """See the module."""
 
-    client: httpx.AsyncClient
+    lines: Lines
     purse: Purse
     keys: Keys
     limits: RouteSettings

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -58,7 +57,7 @@ class Gateway:
     async def close(self) -> None:
         """Finish what goes on, then close connections and files."""
         await self.relay.close()
-        await self.relay.means.client.aclose()
+        self.relay.means.lines.close()
         await self.relay.memory.flush()
         self.store.close()
 
@@ -90,7 +89,7 @@ def compose(
     memory.load()
     purse = Purse(ledger, chain, payer, sign, budget_of(settings, decimals))
     means = Means(
-        _client(settings),
+        Lines(settings.route.reach, kept_seconds=_IDLE_SECONDS),
         purse,
         keys,
         settings.route,
@@ -111,13 +110,6 @@ def budget_of(settings: GatewaySettings, decimals: int) -> Budget:
         deposit=units(f"{pay.deposit:f}", decimals, "pay.deposit"),
         channels_per_provider=pay.channels_per_provider,
     )
-
-
-def _client(settings: GatewaySettings) -> httpx.AsyncClient:
-    most = settings.listen.max_parallel
-    # A stream takes a connection for itself, and its vouchers another one.
-    lines = Lines(settings.route.reach, most=2 * most + 16, kept=most, kept_seconds=_IDLE_SECONDS)
-    return httpx.AsyncClient(transport=lines, follow_redirects=False, trust_env=False)
 
 
 # ---------------------------------------------------------------------- running

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from eth_account.datastructures import SignedMessage
 from eth_account.messages import SignableMessage, encode_typed_data
 from eth_account.signers.local import LocalAccount
+from eth_utils.crypto import keccak
+from hexbytes import HexBytes
 
 from teraproof.errors import WrongInput
+from teraproof.protocol import secp256k1
 from teraproof.rpc.fees import Offer
 
 
@@ -112,7 +116,11 @@ class KeySigner:
 
     def sign_message(self, signable_message: SignableMessage, /) -> Any:
         """The signature, as eth-account returns it."""
-        return self._account().sign_message(signable_message)
+        said = signable_message
+        digest = bytes(keccak(b"\x19" + said.version + said.header + said.body))
+        signed = secp256k1.sign(self._account(), digest)
+        r, s = (int.from_bytes(part, "big") for part in (signed[:32], signed[32:64]))
+        return SignedMessage(HexBytes(digest), r, s, signed[64], HexBytes(signed))
 
     def sign_typed(self, document: dict[str, Any]) -> bytes:
         """65 bytes over an EIP-712 document."""

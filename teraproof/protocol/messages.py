@@ -8,21 +8,17 @@ and `recover` work for all of them: the domain decides which contract and chain 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from keyword import iskeyword
 from typing import Any, ClassVar, Protocol
 
 from eth_abi.abi import encode
-from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from eth_keys.exceptions import BadSignature
-from eth_typing import Hash32
 from eth_utils.crypto import keccak
-from eth_utils.exceptions import ValidationError
 
 from teraproof.errors import LocalError
+from teraproof.protocol import secp256k1
 from teraproof.protocol.lease_terms import LeaseOrder
 from teraproof.protocol.terms import ZERO_WORD, Judged, Order, address, uint, word
 
@@ -369,7 +365,7 @@ def typed_data(domain: Domain, message: Message) -> dict[str, Any]:
 
 def sign(domain: Domain, message: Hashed, account: LocalAccount) -> bytes:
     """The 65 bytes r, s, v (27 or 28) of `account` over the message."""
-    return bytes(account.unsafe_sign_hash(Hash32(digest(domain, message))).signature)
+    return secp256k1.sign(account, digest(domain, message))
 
 
 def recover(domain: Domain, message: Hashed, signature: bytes) -> str:
@@ -388,9 +384,7 @@ def recover_signer(signed: bytes, signature: bytes) -> str:
         raise LocalError(f"signature: v is {signature[64]}, expected 27 or 28")
     if int.from_bytes(signature[32:64], "big") > _MAX_S:
         raise LocalError("signature: s is in the upper half; sign again with a current wallet")
-    # The name starts with an underscore, but it is the library's documented way to a bare digest.
-    recover_hash: Callable[..., Any] = Account._recover_hash
-    try:
-        return str(recover_hash(word("digest", signed), signature=signature))
-    except (BadSignature, ValidationError):
-        raise LocalError("signature: no key signs like this; sign again") from None
+    found = secp256k1.signer(word("digest", signed), signature)
+    if found is None:
+        raise LocalError("signature: no key signs like this; sign again")
+    return found

@@ -66,7 +66,7 @@ def address(name: str, value: object) -> str:
         raise LocalError(
             f"{name}: {value!r} is not an address; give 0x and 40 hex digits", Code.INPUT_INVALID
         )
-    spelled = _checksummed(value)
+    spelled = checksummed(value)
     if value != spelled and value[2:] not in (value[2:].lower(), value[2:].upper()):
         raise LocalError(
             f"{name}: {value} has a wrong checksum; copy the address again", Code.INPUT_INVALID
@@ -75,7 +75,8 @@ def address(name: str, value: object) -> str:
 
 
 @lru_cache(maxsize=4096)  # a hash in Python; a cycle that reads many logs spent a tenth on them
-def _checksummed(value: str) -> str:
+def checksummed(value: str) -> str:
+    """An address that is one, with the checksum of EIP-55 in it."""
     return str(to_checksum_address(value))
 
 

@@ -31,6 +31,7 @@ COMES_WITH = {
     "eth_keys": "eth-account",
     "eth_typing": "eth-utils",
     "h11": "uvicorn",
+    "hexbytes": "eth-account",
     "pynvml": "nvidia-ml-py",
     "torch": "torch",
     "yaml": "pyyaml",

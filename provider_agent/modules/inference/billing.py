@@ -73,6 +73,10 @@ class Bill:
         """The voucher that covers as many completion tokens."""
         return self.base + self.model.prices.cost(self._bounded(prompt), completion)
 
+    async def hold(self) -> None:
+        """Until the voucher that opened the request is on the disk."""
+        await self._desk.journal.run(self._desk.book.hold, self.row.channel)
+
     async def step(self, prompt: int | None, completion: int, response: bytes, next_: int) -> bool:
         """A step was served; the one after it goes up to `next_` completion tokens. Whether it can
         be served on credit.

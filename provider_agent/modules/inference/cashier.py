@@ -91,6 +91,9 @@ class Cashier:
     async def open(self, payment: Payment, ceiling: int) -> ChannelRow:
         """Open a request on a payment that `deposit` has checked. PaymentUnfit; then nothing is
         open.
+
+        The voucher is on the disk when the request has ended, or its bill is held. Nothing of the
+        answer leaves before: until then the model's server works, and nobody has had anything.
         """
         return await self._journal.run(
             self._book.begin,
@@ -99,6 +102,7 @@ class Cashier:
             self._offers.max_unclaimed,
             self._credit,
             self._floor(),
+            lasting=False,
         )
 
     def unserved(self, payment: Payment, made: bytes) -> Settlement | None:

@@ -3,6 +3,9 @@
 
 A commit takes as long as the disk needs. So what waits meanwhile is written together, in one
 transaction, each part all or nothing. Nobody is answered before the commit.
+
+What need not last by itself is committed without waiting for the disk. It lasts from the next
+commit on that does.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class _Part:
     work: Callable[[], Any]
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    lasting: bool
     found: Any = None
     error: BaseException | None = None
 
@@ -65,14 +69,15 @@ class Journal:
             self._thread.join()
             self._thread = None
 
-    async def run(self, work: Callable[..., _Found], *args: Any) -> _Found:
+    async def run(self, work: Callable[..., _Found], *args: Any, lasting: bool = True) -> _Found:
         """What `work` gives, after the commit; its error, and then nothing of it was written.
 
-        It is written also when the caller is cancelled meanwhile.
+        It is written also when the caller is cancelled meanwhile. With `lasting` it is on the disk,
+        together with all that was written before.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_Found] = loop.create_future()
-        self._parts.put(_Part(lambda: work(*args), future, loop))
+        self._parts.put(_Part(lambda: work(*args), future, loop, lasting))
         return await future
 
     def _write(self) -> None:
@@ -98,7 +103,8 @@ class Journal:
 
     def _commit(self, parts: list[_Part]) -> None:
         try:
-            with self._book.transaction() as db:
+            lasting = any(part.lasting for part in parts)
+            with self._book.transaction(lasting=lasting) as db:
                 for part in parts:
                     _run(db, part)
         except Exception as error:  # noqa: BLE001 - a full disk, a lost file: each of them is reported

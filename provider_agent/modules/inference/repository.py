@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The channel book: what each payer has signed, and what it was charged.
 
-A voucher is in here before anything is served for it. What a step can cost is reserved before it is
-served, and a step's receipt is in here before it leaves. So after a crash an open request counts as
+A voucher is in here before anything is served for it, and on the disk before any of the answer
+leaves. What a step can cost is reserved before it is served, and a step's receipt is in here before
+it leaves. So after a crash an open request counts as
 far as its last receipt goes: the payer never pays for what no receipt shows, and the provider has
 served at most one step for nothing (I-9: `charged` never exceeds the voucher).
 """
@@ -186,6 +187,13 @@ class ChannelBook(Repository):
                 (str(ceiling), self._now(), self._now(), voucher.channel),
             )
             return self._known(voucher.channel)
+
+    def hold(self, channel: bytes) -> None:
+        """Write that a request runs, so that this commit lasts with what `begin` has written."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE paid_channels SET updated_at = ? WHERE channel = ?", (self._now(), channel)
+            )
 
     def raise_voucher(self, voucher: SignedVoucher) -> ChannelRow:
         """Keep a higher voucher for the request that runs; a lower one changes nothing.

@@ -176,9 +176,12 @@ class Service:
                 raise await refusal(found)
             return found
 
+        holding = asyncio.create_task(bill.hold())  # the disk works while the server does
         try:
             found = await _unless_gone(begin(), receive)
+            await holding
         except BaseException:
+            holding.cancel()
             await held.aclose()
             raise
         meter = events.Meter(

@@ -18,11 +18,11 @@ from typing import Any
 
 from provider_agent.core.health import Check
 from provider_agent.modules.inference.settings import InferenceSettings, ModelSettings
-from provider_agent.modules.inference.wire import FAILURES, Reply, Wire
 from teraproof import keyfiles, nesting
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code, one_line
 from teraproof.protocol.inference import PATHS
+from teraproof.wire import FAILURES, Reply, Wire
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class Upstream:
         if settings.key_file is not None:
             key = keyfiles.secret(settings.key_file).strip()
             self._headers["authorization"] = f"Bearer {key}"
-        self._wire = Wire(self._base, self._headers, connect=_CONNECT, wait=wait, idle=_IDLE)
+        self._wait = wait
+        self._wire = Wire(self._base, self._headers, connect=_CONNECT, idle=_IDLE)
         #: Whether it answered when it was asked last.
         self.is_up = True
         self._moved = False  # it redirects
@@ -84,7 +85,8 @@ class Upstream:
         """
         most = self._most if most is None else min(most, self._most)
         try:
-            async with self._wire.ask("POST", PATHS[kind].removeprefix("/v1"), body) as reply:
+            path = PATHS[kind].removeprefix("/v1")
+            async with self._wire.ask("POST", path, body, wait=self._wait) as reply:
                 self.is_up = True
                 yield Answer(reply.status, self._pieces(reply, most))
         except FAILURES as error:

@@ -29,8 +29,8 @@ from tests.support import budget
 from tests.support.processes import forked
 
 STEP, TOKENS, PRICE = 3, 8, 60
-#: Writes of a stream of three steps: begin, two vouchers, two steps, the end.
-POINTS = 3 * 6
+#: Writes of a stream of three steps: begin, hold, two vouchers, two steps, the end.
+POINTS = 3 * 7
 
 
 class Killer:
@@ -55,7 +55,7 @@ class Killer:
 
     def install(self) -> None:
         book: Any = ChannelBook
-        for name in ("begin", "raise_voucher", "step", "end"):
+        for name in ("begin", "hold", "raise_voucher", "step", "end"):
             setattr(book, name, self.around(getattr(book, name)))
         journal: Any = Journal
         commit = journal._commit

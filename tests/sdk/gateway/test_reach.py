@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from teraproof.client.asking import Silence
 from teraproof.errors import LocalError
 from teraproof.gateway import discovery
+from teraproof.gateway.faults import HostFailed, within
 from teraproof.gateway.hosts import Demands, Host
 from teraproof.gateway.lines import Lines
 from teraproof.gateway.settings import RouteSettings
@@ -86,14 +86,17 @@ def test_name_that_leads_elsewhere_at_the_second_look__is_asked_once(
     url = f"http://host.example:{provider.port}/v1/provider"
 
     async def work() -> None:
-        lines = Lines(reach, most=4, kept=1, kept_seconds=1.0)
-        async with httpx.AsyncClient(transport=lines, timeout=0.5) as client:
-            with pytest.raises(httpx.TransportError):
-                await client.get(url)
+        lines = Lines(reach, kept_seconds=1.0)
+        try:
+            with pytest.raises(HostFailed):
+                async with within(0.5):
+                    await lines.post(url, b"{}", {}, wait=0.5)
             assert len(looks) == 1
             with pytest.raises(LocalError, match=r"route\.private_networks") as refused:
-                await client.get(url)
+                await lines.post(url, b"{}", {}, wait=0.5)
             assert refused.value.code is Code.URI_REFUSED
+        finally:
+            lines.close()
 
     asyncio.run(work())
 
