@@ -146,7 +146,12 @@ class Door:
                 body, attempt = await self._relay.json(ask, key)
                 room.hold(len(body))
                 answers = True
-                return _Whole(body, _shown(attempt), ended)
+
+                def left() -> None:
+                    ended()
+                    self._relay.answered(attempt, key)
+
+                return _Whole(body, _shown(attempt), left)
             streamed = await self._relay.stream(ask, key)
             answers = True
             return _Stream(streamed, ended)

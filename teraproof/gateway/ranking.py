@@ -160,6 +160,8 @@ def bar(
 def _ordered(
     hosts: Hosts, able: Sequence[Candidate], wish: Wish, wanted: Preferences, sort: str | None
 ) -> list[Candidate]:
+    if len(able) < 2:
+        return [*able]
     by = wanted.sort or sort
 
     def key(one: Candidate) -> tuple[Any, ...]:

@@ -83,7 +83,9 @@ class Relay:
     # ------------------------------------------------------------------ answers
 
     async def json(self, ask: Ask, key: Key) -> tuple[bytes, Attempt]:
-        """The body of an answer that is not streamed. LocalError, RequestRefused."""
+        """The body of an answer that is not streamed; call `answered` when it has left. LocalError,
+        RequestRefused.
+        """
         failures, refused = list[LocalError](), list[Candidate]()
         for to in self._chosen(ask, key):
             attempt = Attempt(self.means, to, ask)
@@ -103,7 +105,6 @@ class Relay:
                 raise
             await self._close(attempt, reserved, "")
             self._outdone(refused)
-            self._answered(attempt, key)
             return body, attempt
         raise self._exhausted(ask, failures)
 
@@ -162,7 +163,7 @@ class Relay:
             raise
         else:
             await self._close(attempt, reserved, "")
-            self._answered(attempt, key)
+            self.answered(attempt, key)
 
     # ------------------------------------------------------------------ what follows
 
@@ -236,7 +237,8 @@ class Relay:
                 pause = self.hosts.exclude(owner)
                 log.warning("%s refuses what others serve, so it waits for %.0f s", owner, pause)
 
-    def _answered(self, attempt: Attempt, key: Key) -> None:
+    def answered(self, attempt: Attempt, key: Key) -> None:
+        """What a whole answer says of its host. The client does not wait for that."""
         bill, owner, model = attempt.bill, attempt.host.owner, attempt.model.name
         assert bill.receipt is not None  # it is whole
         said, timing = bill.receipt.receipt, bill.timing

@@ -159,6 +159,7 @@ async def run(
         lifespan="off",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     held = _bind(settings.listen.host, settings.listen.port)
