@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 10  # for answers that run when a signal comes
 _PRUNE_SECONDS = 3_600.0
 _LOOK_SECONDS = 0.5
+_IDLE_SECONDS = 8.0  # that a connection to a host is kept: less than our agents keep it
 _FLUSH_SECONDS = 5.0  # between two writes of what was learned of hosts
-_IDLE_SECONDS = 30.0  # that a connection to a host is kept
 
 
 @dataclass
