@@ -18,7 +18,7 @@ from provider_agent.modules.inference.credit import Credit
 from provider_agent.modules.inference.journal import Journal
 from provider_agent.modules.inference.offers import Offers
 from provider_agent.modules.inference.repository import ChannelBook
-from provider_agent.modules.inference.rows import HELD, Asked, ChannelRow, DepositRow, RefundRow
+from provider_agent.modules.inference.rows import Asked, ChannelRow, DepositRow, RefundRow
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol import messages
 from teraproof.protocol.channels import (
@@ -223,7 +223,7 @@ class Cashier:
         channel, payer = payment.voucher.channel, payment.config.payer
         nonce = deposit_nonce(channel, deposit.authorization.salt)
         row = self._book.deposit(nonce)
-        if row is not None and row.state is Asked.REFUSED and row.reason == HELD:
+        if row is not None and row.state is Asked.HELD:
             row = None  # perhaps its gas is paid now
         if row is None:
             self._check_deposit(payment, deposit, ceiling)
@@ -279,7 +279,7 @@ class Cashier:
         until = asyncio.get_running_loop().time() + self._wait
         while True:
             row = self._book.deposit(nonce)
-            if row is not None and row.state is Asked.REFUSED and row.reason == HELD:
+            if row is not None and row.state is Asked.HELD:
                 raise Refused(
                     Code.DEPOSITS_HELD,
                     "the gas of newcomers' deposits is not paid now; deposit by yourself and send "

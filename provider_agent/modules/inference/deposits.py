@@ -21,7 +21,7 @@ from provider_agent.modules.inference.chain_view import ChannelView
 from provider_agent.modules.inference.gas import DEPOSIT_GAS, Costs
 from provider_agent.modules.inference.house import House
 from provider_agent.modules.inference.repository import ChannelBook
-from provider_agent.modules.inference.rows import HELD, Asked, DepositRow
+from provider_agent.modules.inference.rows import Asked, DepositRow
 from teraproof.contracts.channels import ChannelsContract
 from teraproof.protocol.channels import COLLECTOR
 from teraproof.protocol.x402 import ChannelState, Fault
@@ -169,7 +169,7 @@ class Deposits:
 
     def _hold(self, row: DepositRow) -> None:
         """Say that its gas is not paid now. It may be asked for again."""
-        self._book.set_deposit(row.nonce, state=Asked.REFUSED, reason=HELD)
+        self._book.set_deposit(row.nonce, state=Asked.HELD)
         self.ended["held"] += 1
 
     def _refuse(self, row: DepositRow, fault: Fault) -> None:

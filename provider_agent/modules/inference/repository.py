@@ -17,7 +17,6 @@ from typing import Any
 
 from provider_agent.modules.inference.credit import Credit
 from provider_agent.modules.inference.rows import (
-    HELD,
     Asked,
     ChannelRow,
     DepositRow,
@@ -266,9 +265,8 @@ class ChannelBook(Repository):
                 ),
             )
             db.execute(
-                "UPDATE channel_deposits SET state = ?, reason = '' "
-                "WHERE nonce = ? AND state = ? AND reason = ?",
-                (Asked.NEW, nonce, Asked.REFUSED, HELD),
+                "UPDATE channel_deposits SET state = ? WHERE nonce = ? AND state = ?",
+                (Asked.NEW, nonce, Asked.HELD),
             )
             found = self.deposit(nonce)
         if found is None:
@@ -366,8 +364,9 @@ class ChannelBook(Repository):
         """
         with self.transaction() as db:
             db.execute(
-                "DELETE FROM channel_deposits WHERE state = ? AND created_at < ? AND tx_hash = x''",
-                (Asked.REFUSED, refused),
+                "DELETE FROM channel_deposits "
+                "WHERE state IN (?, ?) AND created_at < ? AND tx_hash = x''",
+                (Asked.REFUSED, Asked.HELD, refused),
             )
             for table in ("channel_deposits", "channel_refunds"):
                 db.execute(

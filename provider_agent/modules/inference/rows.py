@@ -28,11 +28,9 @@ class Asked(StrEnum):
     DONE = "done"
     """It is in a confirmed block, and the channel's row says so."""
     REFUSED = "refused"
-    """It was given up; `reason` is an error word of x402, or `HELD`."""
-
-
-#: The reason of a deposit whose gas is not paid now: no word of x402's.
-HELD = "held"
+    """It was given up; `reason` is an error word of x402."""
+    HELD = "held"
+    """A deposit whose gas is not paid now. It may be asked for again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,9 +110,9 @@ class InferenceSettings(Section):
     """The least deposit: some claims' gas."""
     max_unclaimed: Annotated[Amount, _TOKENS_PAID] = Field(default="5", validate_default=True)
     """What may be served on one channel and not be claimed. Above it requests wait for a claim."""
-    max_unclaimed_payer: Annotated[Amount, _TOKENS_PAID] | None = None
+    max_unclaimed_payer: Annotated[Amount | None, _TOKENS_PAID] = None
     """The same on all channels of one payer. Without it: four times `max_unclaimed`."""
-    max_unclaimed_total: Annotated[Amount, _TOKENS_PAID] | None = None
+    max_unclaimed_total: Annotated[Amount | None, _TOKENS_PAID] = None
     """The same on all channels of all payers. Without it: twenty times `max_unclaimed`."""
     claim_hours: float = Field(default=24.0, gt=0)
     """After this time what was served is claimed, and what was claimed is paid out, once it brings

@@ -200,21 +200,21 @@ def serve(folder: Path, server: ModelServer | None = None, **changed: Any) -> It
 
 
 @contextlib.contextmanager
-def chain(rig: Rig, refuse: str = "") -> Iterator[None]:
-    """Confirm deposits and refunds as they are asked for, or refuse deposits."""
+def chain(rig: Rig, refuse: str = "", state: Asked = Asked.REFUSED) -> Iterator[None]:
+    """Confirm deposits and refunds as they are asked for, or end deposits otherwise."""
     ends = threading.Event()
 
     def work() -> None:
         while not ends.wait(0.02):
             for row in rig.book.deposits(Asked.NEW):
-                if refuse:
-                    rig.book.set_deposit(row.nonce, state=Asked.REFUSED, reason=refuse)
+                if refuse or state is Asked.HELD:
+                    rig.book.set_deposit(row.nonce, state=state, reason=refuse)
                     continue
                 known = rig.book.channel(row.channel)
                 before, claimed = (known.balance, known.total_claimed) if known else (0, 0)
-                state = x402.ChannelState(row.channel, before + row.deposit.amount, claimed)
+                seen = x402.ChannelState(row.channel, before + row.deposit.amount, claimed)
                 with rig.book.transaction():
-                    rig.book.see(row.config, state, 2)
+                    rig.book.see(row.config, seen, 2)
                     rig.book.set_deposit(row.nonce, state=Asked.DONE, tx_hash=b"\x77" * 32)
             for refund in rig.book.refunds(Asked.NEW):
                 known = rig.book.channel(refund.channel)

@@ -17,7 +17,7 @@ from provider_agent.core.worth import GasWorth
 from provider_agent.modules.inference.gas import DEPOSIT_GAS, Costs
 from provider_agent.modules.inference.house import House
 from provider_agent.modules.inference.repository import ChannelBook
-from provider_agent.modules.inference.rows import HELD, Asked
+from provider_agent.modules.inference.rows import Asked
 from provider_agent.modules.inference.tables import TABLES
 from provider_agent.store import Store
 from teraproof.protocol.channels import channel_id
@@ -163,7 +163,7 @@ def test_held_deposit__has_a_code_of_its_own_and_the_same_payment_is_taken_later
     with serve(tmp_path) as rig:
         terms, wallet = rig.terms(), new_wallet(rig)
         payment = wallet.pay(terms.amount, terms, deposit=100_000)
-        with chain(rig, refuse=HELD):
+        with chain(rig, state=Asked.HELD):
             answer = rig.ask(payment)
         assert answer.status_code == 503
         error = answer.json()["error"]
@@ -178,7 +178,7 @@ def test_deposit_that_was_refused_for_good__is_not_asked_for_again(tmp_path: Pat
     with serve(tmp_path) as rig:
         terms, wallet = rig.terms(), new_wallet(rig)
         payment = wallet.pay(terms.amount, terms, deposit=100_000)
-        with chain(rig, refuse=Fault.DEPOSIT_SIMULATION.value):
+        with chain(rig, refuse=Fault.DEPOSIT_SIMULATION):
             assert rig.ask(payment).status_code == 402
         with chain(rig):
             assert rig.ask(payment).status_code == 402
