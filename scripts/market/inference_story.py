@@ -22,7 +22,7 @@ from eth_account.messages import encode_typed_data
 from openai import DefaultHttpxClient, OpenAI, OpenAIError
 from rich.text import Text
 
-from scripts.market import epoch_story, story
+from scripts.market import story
 from scripts.market.inference_cast import MODEL, Host, is_up
 from scripts.market.ports import free_port
 from scripts.market.stage import Stage
@@ -97,6 +97,7 @@ def tell(stage: Stage, hosts: Sequence[Host], upstreams: Sequence[str]) -> None:
         [
             "Three hosts sell answers of one model. A gateway pays them by signed vouchers,",
             "compares what they answer, and keeps their receipts. Nobody is trusted.",
+            "The model is real and very small: what it says makes little sense.",
         ],
     )
     market = story.deploy(stage)
@@ -129,7 +130,6 @@ def _enter(stage: Stage, market: Market, hosts: Sequence[Host], upstreams: Seque
 
     with ThreadPoolExecutor(2) as pool, stage.console.status("settings and keys"):
         signed = list(pool.map(prepare, hosts))
-    epoch_story.go_to_boundary(stage, market)
     for host, consent in zip(hosts, signed, strict=True):
         give = market.token.transfer(host.address, STAKE)
         transact(deployer, quiet, "transfer", market.token, give)
@@ -146,6 +146,8 @@ def _enter(stage: Stage, market: Market, hosts: Sequence[Host], upstreams: Seque
     for host in hosts:
         stage.await_agent(host.agent)
     ui.step("three agents run: each says that it serves the same weights, at its own price")
+    for host in hosts:
+        ui.step(f"{host.name} asks $ {host.part.price} for a million tokens: {host.address}")
 
 
 @contextmanager
@@ -372,11 +374,11 @@ def _show(play: Play) -> None:
                 play.host(one["provider"]).part.price,
                 "-" if latency is None else f"{latency:.2f} s",
                 "-" if speed is None else f"{speed:.0f}/s",
-                f"{one['valid']:.2f}",
+                f"{100 * one['valid']:.0f} %",
                 str(one["verdict"]),
             ]
         )
-    columns = ["host", "$ a million", "first token", "tokens", "score", "verdict"]
+    columns = ["host", "$ a million", "first token", "speed", "trusted", "verdict"]
     play.stage.grid("What the gateway has seen", columns, rows)
 
 
