@@ -88,6 +88,7 @@ SUITES = (
                 "test_inference_chain",
                 "test_inference_checks",
                 "test_inference_clients",
+                "test_inference_docs",
                 "test_inference_facilitator",
                 "test_inference_house",
                 "test_inference_kill",
