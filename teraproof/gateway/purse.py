@@ -98,13 +98,19 @@ class Purse:
         Refused: BUDGET_SPENT when no deposit can be made for it, SERVER_BUSY when all work.
         """
         async with self._opening:
-            free = [
-                channel
-                for channel in self.ledger.of(host.owner)
-                if self._fits(channel, host)
-                and not channel.busy
-                and channel.not_before <= time.monotonic()
-            ]
+            free, now = list[Channel](), time.monotonic()
+            wanted = _parties(self._config(host, bytes(32)))
+            for channel in self.ledger.of(host.owner):
+                # What costs least is asked first: a thousand channels may be at work.
+                if channel.busy or channel.not_before > now:
+                    continue
+                if not self._fits(channel, host, wanted):
+                    continue
+                is_best = not channel.unclear and self._need(channel, ceiling) <= channel.balance
+                if is_best and await self._is_ready(channel, ceiling, host):
+                    channel.busy = True
+                    return channel
+                free.append(channel)
             free.sort(key=lambda one: (self._need(one, ceiling) > one.balance, one.unclear > 0))
             for channel in free:
                 if await self._is_ready(channel, ceiling, host):
@@ -139,11 +145,11 @@ class Purse:
     def _closed(self, owner: str) -> int:
         return sum(channel.state == rows.CLOSED for channel in self.ledger.of(owner))
 
-    def _fits(self, channel: Channel, host: Host) -> bool:
-        """Whether a channel is one that the host takes today."""
+    def _fits(self, channel: Channel, host: Host, wanted: tuple[object, ...]) -> bool:
+        """Whether a channel is one that the host takes today, with `wanted` parties."""
         if channel.state != rows.OPEN or channel.chain_id != _chain_id(host):
             return False
-        return self._config(host, channel.config.salt) == channel.config
+        return _parties(channel.config) == wanted
 
     def _config(self, host: Host, salt: bytes) -> ChannelConfig:
         return ChannelConfig(
@@ -404,6 +410,18 @@ class Purse:
 def _left(made: UnderWay) -> float:
     """Seconds for which a deposit may still be sent."""
     return made.deposit.authorization.valid_before - time.time()
+
+
+def _parties(config: ChannelConfig) -> tuple[object, ...]:
+    """All of a channel's configuration but its salt."""
+    return (
+        config.payer,
+        config.payer_authorizer,
+        config.receiver,
+        config.receiver_authorizer,
+        config.token,
+        config.withdraw_delay,
+    )
 
 
 def _chain_id(host: Host) -> int:
