@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-MOST = 16  # receipts of one payer that are made at once
+MOST = 32  # receipts of one payer that are made at once
 
 
 class Shares:
