@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
+import os
 import random
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from statistics import mean, median, quantiles
@@ -33,7 +36,7 @@ PAGE = places.ROOT / "docs" / "model-identity.md"
 RECORDS = places.BUILD / "records"
 RUNS, REQUESTS, SEED = 50, 10_000, 20261130
 #: Runs of honest hosts alone, and those in which every request is a canary.
-ALARM_RUNS, FULL_RUNS = 200, 10
+ALARM_RUNS, FULL_RUNS = 400, 20
 
 Tables = dict[str, Callable[[], str]]
 
@@ -164,24 +167,23 @@ class Measured:
     def found(self) -> str:
         """A dishonest host among three honest ones: after how many of its requests it is found."""
         bare = [replay.changed(each, each.name, replay.without_logprobs) for each in self._honest]
-        rows = []
+        first, second = self._honest[:2]
+        asked: list[tuple[str, Sequence[Played], Played, float]] = []
         for bad in self._others:
-            rows.append(self._trials(bad.name, self._honest, bad, 0.02))
-            rows.append(self._trials("", self._honest, bad, 0.05))
+            asked += [(bad.name, self._honest, bad, 0.02), ("", self._honest, bad, 0.05)]
         for part in (0.5, 0.8):
             name = f"answers cut to {100 * part:.0f} %"
-            first, second = self._honest[:2]
             hosts = [first, second, replace(first, name="reseller")]
             bad = replay.changed(first, name, replay.cut(part))
-            rows.append(self._trials(name, hosts, bad, 0.02))
-            rows.append(self._trials("", hosts, bad, 0.05))
+            asked += [(name, hosts, bad, 0.02), ("", hosts, bad, 0.05)]
         for bad in self._others:
             silent = replay.changed(bad, f"{bad.name}, no logprobs", replay.without_logprobs)
-            rows.append(self._trials(silent.name, bare, silent, 0.05))
+            asked.append((silent.name, bare, silent, 0.05))
         for part in (0.1, 0.2):
             name = f"counts {100 * part:.0f} % too many tokens"
-            bad = replay.changed(self._honest[0], name, replay.extra(part))
-            rows.append(self._trials(bad.name, self._honest, bad, 0.02))
+            bad = replay.changed(first, name, replay.extra(part))
+            asked.append((bad.name, self._honest, bad, 0.02))
+        rows = side_by_side([partial(self._trials, *each) for each in asked])
         return pages.table(_FOUND, rows, left=1)
 
     def _trials(
@@ -218,20 +220,22 @@ class Measured:
     def alarms(self) -> str:
         """Honest hosts alone: runs of 10,000 requests with a host that is accused of anything."""
         bare = [replay.changed(each, each.name, replay.without_logprobs) for each in self._honest]
-        rows = []
-        for name, hosts in (("logprobs", self._honest), ("no logprobs", bare)):
-            for rate in (0.02, 0.05, 1.0):
-                rng = random.Random(f"{SEED} {name} {rate}")
-                runs = FULL_RUNS if rate == 1 else ALARM_RUNS
-                wrong = 0
-                for _ in range(runs):
-                    found = replay.trial(hosts, None, REQUESTS, rng, rate, self._counter)
-                    wrong += bool(found.accused or found.unsettled)
-                low, high = exact(wrong, runs)
-                rows.append(
-                    [name, f"{100 * rate:g} %", f"{wrong} of {runs}", f"{low:.3f} to {high:.3f}"]
-                )
-        return pages.table(["hosts", "canaries", "runs with an alarm", "95 %"], rows, left=1)
+        asked = [
+            partial(self._alarms, name, hosts, rate)
+            for name, hosts in (("logprobs", self._honest), ("no logprobs", bare))
+            for rate in (0.02, 0.05, 1.0)
+        ]
+        head = ["hosts", "canaries", "runs with an alarm", "95 %"]
+        return pages.table(head, side_by_side(asked), left=1)
+
+    def _alarms(self, name: str, hosts: Sequence[Played], rate: float) -> list[str]:
+        rng = random.Random(f"{SEED} {name} {rate}")
+        runs, wrong = FULL_RUNS if rate == 1 else ALARM_RUNS, 0
+        for _ in range(runs):
+            found = replay.trial(hosts, None, REQUESTS, rng, rate, self._counter)
+            wrong += bool(found.accused or found.unsettled)
+        low, high = exact(wrong, runs)
+        return [name, f"{100 * rate:g} %", f"{wrong} of {runs}", f"{low:.3f} to {high:.3f}"]
 
     def counts(self) -> str:
         """Tokens that honest hosts charged against the most that the recount allows."""
@@ -252,6 +256,23 @@ class Measured:
             )
         head = ["answers", "number", "charged per token, mean", "most", "above the bound", "95 %"]
         return pages.table(head, rows, left=1)
+
+
+_CALLS: list[Callable[[], list[str]]] = []  # of the processes that `side_by_side` forks
+
+
+def side_by_side(calls: Sequence[Callable[[], list[str]]]) -> list[list[str]]:
+    """What each call gives, in their order; as many at once as there are processors, and as many
+    again, since others may use them.
+    """
+    _CALLS[:] = calls
+    at_once = min(len(calls), 2 * (os.cpu_count() or 1))
+    with ProcessPoolExecutor(at_once, multiprocessing.get_context("fork")) as pool:
+        return list(pool.map(_call, range(len(calls))))
+
+
+def _call(number: int) -> list[str]:
+    return _CALLS[number]()
 
 
 _FOUND = ["host", "canaries", "found", "comparisons, mean", "its requests, mean", "95 %", "accused"]
