@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names as people write them: URLs of nodes and agents, ids of jobs."""
+"""Names as people write them: URLs of nodes and agents, networks, ids of jobs."""
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
 from teraproof.errors import WrongInput
@@ -25,6 +26,19 @@ def http_url(text: str, name: str) -> str:
     if not text.isprintable():
         raise WrongInput(f"{name}: give an http(s) URL in printable characters")
     return text
+
+
+def ip_block(text: str) -> IPv4Network | IPv6Network:
+    """A network such as 10.0.0.0/8. ValueError says what to write."""
+    try:
+        return ip_network(text.strip())
+    except ValueError:
+        pass
+    try:
+        meant = ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError(f"{text[:50]!a} is no network; write one such as 10.0.0.0/8") from None
+    raise ValueError(f"{text.strip()} is an address inside of a network; write {meant}")
 
 
 def job_digits(text: str, name: str = "JOB") -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from decimal import Decimal
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -25,6 +24,7 @@ from pydantic import (
 from provider_agent.runners.containment import ACCEPTED
 from teraproof.amounts import without_groups
 from teraproof.errors import LocalError
+from teraproof.names import ip_block
 from teraproof.protocol import siwe
 from teraproof.protocol.terms import address
 
@@ -72,7 +72,7 @@ def load_mapping(value: object) -> object:
 
 
 def _check_network(value: str) -> str:
-    return str(ip_network(value.strip()))
+    return str(ip_block(value))
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,24 @@ def list_channels(session: Session, config: Path) -> Result:
 @_config
 def refund(session: Session, channels: tuple[str, ...], config: Path) -> Result:
     """Ask the providers for what is left, of all channels or of those named. Costs no gas."""
+    from teraproof.errors import CommandError
+    from teraproof.protocol.errors import Code
 
     def told(one: Standing, why: str) -> None:
-        session.ui.note(f"{why}; channel withdraw needs nobody")
+        session.ui.note(why)
 
     with _opened(session, config) as found:
         chosen = _with_money(session, found, channels)
         _ask(session, chosen, "Ask the providers for")
         back, failed = _refunded(session, found, chosen, told)
+    if failed:
+        raise CommandError(
+            f"{len(failed)} of {len(chosen)} channels gave nothing back; take it with: teraproof "
+            "channel withdraw",
+            Code.PAYMENT_UNFIT,
+            refunded=str(back),
+            failed=failed,
+        )
     return {"refunded": str(back), "failed": failed}
 
 
@@ -99,7 +109,10 @@ def finalize(session: Session, channels: tuple[str, ...], config: Path) -> Resul
         every = found.standings(channels)
         chosen = every if channels else [one for one in every if 0 < one.ready_at <= now]
         if not chosen:
-            raise CommandError("no withdrawal is ready; channel list shows when they are")
+            raise CommandError(
+                "no withdrawal is ready; channel withdraw announces one, and channel list shows "
+                "when it is ready"
+            )
         back = sum(found.finalize(one, session.sender, session.ui) for one in chosen)
     session.ui.step(f"{session.market.show_price(back)} came back")
     return {"withdrawn": str(back)}

@@ -407,14 +407,14 @@ class _Networks(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Network, ...]:
         """Networks such as 10.0.0.0/8."""
-        from ipaddress import ip_network
+        from teraproof.names import ip_block
 
         if not isinstance(value, str):
             return tuple(value)
         try:
-            return tuple(ip_network(one.strip()) for one in value.split(",") if one.strip())
+            return tuple(ip_block(one) for one in value.split(",") if one.strip())
         except ValueError as error:
-            line = f"{named(param, 'networks')}: {error}; write 10.0.0.0/8, or several with commas"
+            line = f"{named(param, 'networks')}: {error} (several with commas)"
             raise Failure(line, Code.INPUT_INVALID) from None
 
 

@@ -11,6 +11,7 @@ from teraproof import nesting
 from teraproof.gateway.identity.answers import has_content
 from teraproof.protocol.errors import WireError, one_line
 
+NO_REASON = "no reason is given"
 # Events of `/v1/responses` that carry something that the model has written.
 _WRITTEN = (
     "response.output_text.delta",
@@ -102,9 +103,9 @@ def refusal(body: bytes) -> str:
     if wire is not None:
         return wire.message
     found = document(body)
-    return "no reason is given" if found is None else _line(found.get("error", found))
+    return NO_REASON if found is None else _line(found.get("error", found))
 
 
 def _line(error: object) -> str:
     said = error.get("message") if isinstance(error, dict) else error
-    return one_line(said, 200) if isinstance(said, str) and said else "no reason is given"
+    return one_line(said, 200) if isinstance(said, str) and said else NO_REASON

@@ -72,7 +72,7 @@ class Lines:
         """
         place = urlsplit(url)
         wire = self._wire(f"{place.scheme}://{place.netloc}")
-        with _faults():
+        with _faults(place.netloc):
             return Answer(await wire.send("POST", place.path, body, headers=headers, wait=wait))
 
     def _wire(self, base: str) -> Wire:
@@ -99,11 +99,12 @@ class Lines:
 
 
 @contextlib.contextmanager
-def _faults() -> Iterator[None]:
-    """What breaks a connection is the host's failure."""
+def _faults(place: str = "") -> Iterator[None]:
+    """What breaks a connection is the host's failure. `place` is named where it is told."""
     try:
         yield
     except TimeoutError:
         raise HostFailed("it is silent for too long") from None
     except FAILURES as error:
-        raise HostFailed(f"the connection broke ({type(error).__name__})") from None
+        to = f" to {place}" if place else ""
+        raise HostFailed(f"the connection{to} broke ({type(error).__name__})") from None

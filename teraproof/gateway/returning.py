@@ -218,7 +218,7 @@ def _ask_refund(url: str, payment: Payment, reach: Reach) -> None:
             return
         raise LocalError(f"{url} does not say that it has refunded", Code.ANSWER_INVALID)
     why = bodies.refusal(data)
-    if answer.status_code == 402:
+    if answer.status_code == 402 and why == bodies.NO_REASON:
         with contextlib.suppress(LocalError):
             why = Required.decode(answer.headers.get(REQUIRED_HEADER, "")).error or why
     raise LocalError(f"{url} does not refund: {one_line(why, 200)}", Code.PAYMENT_UNFIT)

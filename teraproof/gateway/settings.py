@@ -24,6 +24,7 @@ from pydantic import (
 from teraproof import settings_faults
 from teraproof.amounts import without_groups
 from teraproof.errors import LocalError, WrongInput, of_file
+from teraproof.names import ip_block
 from teraproof.protocol.terms import address
 from teraproof.storage.reach import Reach
 
@@ -48,7 +49,7 @@ def _check_address(value: str) -> str:
 
 
 def _check_network(value: str) -> str:
-    return str(ip_network(value.strip()))
+    return str(ip_block(value))
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

@@ -179,7 +179,7 @@ def require(folder: Path, chain: Chain) -> Registry:
             else "choose another chain"
         )
         raise WrongInput(
-            f"no deployment is known on chain {chain.chain_id} ({chain.name}): {why}; {instead}, "
+            f"no deployment is known on chain {chain.chain_id}: {why}; {instead}, "
             "ask the deployer for its file and name that with --deployments, or run ape run deploy "
             "first",
             path=str(folder),

@@ -193,6 +193,8 @@ def test_provider_that_is_gone__deposit_comes_back_by_our_own_transactions(tenan
         gateway.communicate(timeout=300)
     world.kill_agent()
     (row,) = tenant.look("gateway", "log")["requests"]
+    shown = tenant.types("channel", "refund", code=Exit.REFUSED)
+    assert "1 of 1 channels gave nothing back" in shown and "channel withdraw" in shown
     begun = tenant.json("channel", "withdraw")
     assert len(begun["withdrawing"]) == 1
     tenant.types("channel", "finalize", begun["withdrawing"][0], code=Exit.REFUSED)

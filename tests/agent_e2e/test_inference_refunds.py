@@ -7,8 +7,7 @@ from pathlib import Path
 
 from provider_agent.modules.inference.cashier import BLIND
 from provider_agent.modules.inference.gas import DEPOSIT_GAS, REFUND_GAS
-from provider_agent.modules.inference.rows import Asked
-from teraproof.protocol.x402 import Fault
+from provider_agent.modules.inference.rows import UNPAID, Asked
 from tests.agent_e2e.chain import USD, Deployment
 from tests.agent_e2e.channel_rig import DAY, ChannelRig, Payer, channel_rig
 from tests.agent_e2e.test_inference_chain import check_accounts, rig
@@ -45,7 +44,7 @@ def test_refund__channel_has_not_brought_its_gas__refused(
         rig.book.ask_refund(payer.voucher(payer.served), None)
         rig.until(lambda: state_of_refund(rig, payer) is Asked.REFUSED, "refusal")
         found = rig.book.refund(payer.channel)
-        assert found is not None and found.reason == Fault.REFUND_TRANSACTION.value
+        assert found is not None and found.reason == UNPAID
         assert (payer.on_chain(), rig.sent("refund")) == ((10 * USD, 0), 0)
 
 

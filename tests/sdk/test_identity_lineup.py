@@ -94,7 +94,7 @@ def test_one_host_of_four_is_faulty__it_alone_is_at_fault(
         )
     found = played(hosts, 400)
     assert faults(found, hosts) == {"a": None, "b": None, "c": None, "d": fault}
-    assert found.verdict("d").line == f"{line}: a, b, c stand against it"
+    assert found.verdict("d").line == f"{line}, unlike a, b, c"
     assert found.verdict("d").against == ("a", "b", "c")
     assert not any(found.verdict(name).unsettled for name in HONEST)
     assert found.score("d") == 0
@@ -109,7 +109,7 @@ def test_two_hosts_that_differ__unsettled_until_a_trusted_one_says() -> None:
     assert found.verdict("a").line == "unlike b, and nothing says which is wrong"
     found = played(hosts, trusted=["a"])
     assert faults(found, hosts) == {"a": None, "b": Fault.OTHER_MODEL}
-    assert found.verdict("b").line == "answers like another model: a stands against it"
+    assert found.verdict("b").line == "answers like another model, unlike a"
 
 
 def test_two_against_two__nobody_is_at_fault() -> None:

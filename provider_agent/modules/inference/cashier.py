@@ -18,7 +18,7 @@ from provider_agent.modules.inference.credit import Credit
 from provider_agent.modules.inference.journal import Journal
 from provider_agent.modules.inference.offers import Offers
 from provider_agent.modules.inference.repository import ChannelBook
-from provider_agent.modules.inference.rows import Asked, ChannelRow, DepositRow, RefundRow
+from provider_agent.modules.inference.rows import UNPAID, Asked, ChannelRow, DepositRow, RefundRow
 from teraproof.errors import LocalError, Refused
 from teraproof.protocol import messages
 from teraproof.protocol.channels import (
@@ -120,9 +120,13 @@ class Cashier:
         while True:
             row, refund = self._known(payment), self._book.refund(payment.voucher.channel)
             if refund is None or refund.state is Asked.REFUSED:
-                raise PaymentUnfit(
-                    _fault(refund, Fault.REFUND_TRANSACTION), "the refund was given up"
-                )
+                why = "the refund was given up; withdraw by a transaction of your own"
+                if refund is not None and refund.reason == UNPAID:
+                    why = (
+                        "the channel has brought less than the gas that was spent on it; withdraw "
+                        "by a transaction of your own"
+                    )
+                raise PaymentUnfit(_fault(refund, Fault.REFUND_TRANSACTION), why)
             if refund.state is Asked.DONE:
                 return row, refund
             if asyncio.get_running_loop().time() > until:

@@ -7,6 +7,7 @@ from the agent's API, which stays as quick as it is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,7 @@ from provider_agent.modules.inference.upstream import Upstreams
 from provider_agent.tx.keys import OperatorKey
 from teraproof.protocol.inference import receipt_domain
 
+log = logging.getLogger(__name__)
 _UNPAID = 256  # connections besides those that are served
 _PER_SECOND = 2_000  # requests and connections of one address
 
@@ -132,6 +134,12 @@ class Front:
         self._journal.start()
         self._upstreams.start()
         self._server.start()
+        log.info(
+            "serves %s for pay on port %s, at %s",
+            ", ".join(self._settings.models),
+            self.port,
+            self._url(),
+        )
 
     def close(self) -> None:
         """End what is served, and write what is left."""

@@ -23,7 +23,7 @@ from provider_agent.modules.inference.chain_view import ChannelView
 from provider_agent.modules.inference.claim_book import ClaimBook, brings, claim_of
 from provider_agent.modules.inference.gas import DEPOSIT_GAS, REFUND_GAS, Costs
 from provider_agent.modules.inference.repository import ChannelBook
-from provider_agent.modules.inference.rows import Asked, ChannelRow, RefundRow
+from provider_agent.modules.inference.rows import UNPAID, Asked, ChannelRow, RefundRow
 from provider_agent.store import Intent
 from teraproof.contracts.channels import ChannelsContract
 from teraproof.protocol import messages
@@ -76,7 +76,7 @@ class Refunds:
         for row in rows:
             channel, state = self._book.channel(row.channel), states[row.channel]
             if channel is None:
-                self._refuse(row, Fault.CHANNEL_NOT_FOUND)
+                self._refuse(row, Fault.CHANNEL_NOT_FOUND.value)
                 continue
             with contained("inference: a refund was skipped"), self._book.transaction():
                 self._book.see(channel.config, state, block.number)
@@ -91,14 +91,14 @@ class Refunds:
         deposits = max(1, self._book.deposits_made(row.channel))
         gas = DEPOSIT_GAS * deposits + REFUND_GAS * (channel.refund_nonce + 1)
         if channel.charged < self._costs.of(gas):
-            self._refuse(row, Fault.REFUND_TRANSACTION)
+            self._refuse(row, UNPAID)
         elif self._send(row, channel):
             self._book.set_refund(row.channel, state=Asked.SENT)
 
     def _send(self, row: RefundRow, channel: ChannelRow) -> bool:
         """Write the intent of a refund, with a claim of what is owed; whether anything is left."""
         if channel.balance <= channel.charged:  # the payer was quicker, by its own withdrawal
-            self._refuse(row, Fault.REFUND_NO_BALANCE)
+            self._refuse(row, Fault.REFUND_NO_BALANCE.value)
             return False
         amount = min(row.amount, channel.balance - channel.charged)
         word = Refund(channel.channel, channel.refund_nonce, amount)
@@ -126,10 +126,10 @@ class Refunds:
         elif len(made) < _MOST_TRIES:
             self._send(row, channel)
         else:
-            self._refuse(row, Fault.REFUND_TRANSACTION)
+            self._refuse(row, Fault.REFUND_TRANSACTION.value)
 
-    def _refuse(self, row: RefundRow, fault: Fault) -> None:
-        self._book.set_refund(row.channel, state=Asked.REFUSED, reason=fault.value)
+    def _refuse(self, row: RefundRow, reason: str) -> None:
+        self._book.set_refund(row.channel, state=Asked.REFUSED, reason=reason)
         self.ended["refused"] += 1
 
 

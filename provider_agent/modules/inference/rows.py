@@ -28,9 +28,13 @@ class Asked(StrEnum):
     DONE = "done"
     """It is in a confirmed block, and the channel's row says so."""
     REFUSED = "refused"
-    """It was given up; `reason` is an error word of x402."""
+    """It was given up; `reason` is an error word of x402, or `UNPAID`."""
     HELD = "held"
     """A deposit whose gas is not paid now. It may be asked for again."""
+
+
+#: The reason of a refund whose channel has brought less than the gas that was spent on it.
+UNPAID = "unpaid"
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,7 @@ class Lineup:
             against, agreeing = self._sides(kind, host)
             fault = self._fault(kind, host, against)
             if self._at_fault(host, against, agreeing):
-                line = f"{_LINES[fault]}: {_hosts(against)} it"
+                line = f"{_LINES[fault]}, unlike {_named(against)}"
                 return Verdict(fault, line, against, canaries=own.canaries)
             # The word of a host that is at fault in this counts for nothing.
             open_to_doubt = tuple(
@@ -263,7 +263,7 @@ class Lineup:
             if open_to_doubt and len(open_to_doubt) == len(agreeing) + 1:
                 unsettled = unsettled or open_to_doubt
         if unsettled:
-            line = f"unlike {_hosts_named(unsettled)}, and nothing says which is wrong"
+            line = f"unlike {_named(unsettled)}, and nothing says which is wrong"
             return Verdict(None, line, unsettled, unsettled=True, canaries=own.canaries)
         return Verdict(None, "nothing against it", canaries=own.canaries)
 
@@ -314,10 +314,6 @@ class Lineup:
         return Fault.OTHER_MODEL if far else Fault.OTHER_QUANTISATION
 
 
-def _hosts(names: Sequence[str]) -> str:
-    return f"{_hosts_named(names)} stand{'s' if len(names) == 1 else ''} against"
-
-
-def _hosts_named(names: Sequence[str]) -> str:
+def _named(names: Sequence[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} others"

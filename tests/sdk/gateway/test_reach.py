@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from teraproof import names
 from teraproof.client.asking import Silence
 from teraproof.errors import LocalError
 from teraproof.gateway import discovery
@@ -124,3 +125,20 @@ def test_url_that_makes_more_of_our_paths__is_not_a_host(provider: Played, url: 
     at(provider, "https://host.example/api").check(wanted)
     with pytest.raises(LocalError):
         at(provider, url).check(wanted)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("127.0.0.1/8", "write 127.0.0.0/8"),
+        ("fd00::7/64", "write fd00::/64"),
+        ("home", "write one such as 10.0.0.0/8"),
+        ("10.0.0.0/33", "write one such as 10.0.0.0/8"),
+    ],
+)
+def test_network_that_is_none__the_error_says_what_to_write(said: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        RouteSettings(private_networks=(said,))
+    with pytest.raises(ValueError, match=why):
+        names.ip_block(said)
+    assert str(names.ip_block(" 10.0.0.0/8 ")) == "10.0.0.0/8"
