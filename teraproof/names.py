@@ -37,7 +37,7 @@ def ip_block(text: str) -> IPv4Network | IPv6Network:
     try:
         meant = ip_network(text.strip(), strict=False)
     except ValueError:
-        raise ValueError(f"{text[:50]!a} is no network; write one such as 10.0.0.0/8") from None
+        raise ValueError(f"{text[:50]!a} is not a network; write one such as 10.0.0.0/8") from None
     raise ValueError(f"{text.strip()} is an address inside of a network; write {meant}")
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from teraproof.errors import LocalError
+from teraproof.protocol.errors import Code
 from teraproof.rpc.http import Http, HttpFault
 from teraproof.storage.reach import Reach
 from teraproof.storage.uris import parse
@@ -37,6 +38,8 @@ class Silence:
     why: str
     is_late: bool = False
     """Whether there was no time for it: another time it may answer."""
+    code: Code | None = None
+    """Of what its answer is not."""
 
 
 @dataclass(frozen=True)
@@ -120,4 +123,4 @@ def _ask(
     try:
         return question.read(answer.body)
     except LocalError as error:
-        return Silence(str(error))
+        return Silence(str(error), code=error.code)

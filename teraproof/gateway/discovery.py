@@ -27,7 +27,6 @@ from teraproof.storage.reach import Reach
 _ANSWER_BYTES = 1 << 20
 _NAME = 80  # characters of a name that are shown
 _SHOWN = 5  # providers with the reason why they are not used
-_EMPTY = "serves no models"
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,8 @@ class Found:
     """Whether there was no time for its answer."""
     is_unfit: bool = False
     """Whether it serves models on terms that are not taken."""
+    is_empty: bool = False
+    """Whether it says that it serves none."""
 
 
 def demands(
@@ -88,7 +89,8 @@ def read(
 
 def _found(market: Market, owner: str, answer: InferenceOffer | Silence, wanted: Demands) -> Found:
     if isinstance(answer, Silence):
-        return Found(owner, None, answer.why, answer.is_late)
+        empty = answer.code is Code.MODEL_UNKNOWN
+        return Found(owner, None, answer.why, answer.is_late, is_empty=empty)
     host = Host(owner, market.staking.operator_of(owner, "latest"), answer)
     try:
         host.check(wanted)
@@ -115,7 +117,7 @@ def _read(data: bytes) -> InferenceOffer:
             return InferenceOffer.from_json(offer)
     except (LocalError, ValueError, RecursionError):
         raise LocalError("says something that is not an offer", Code.ANSWER_INVALID) from None
-    raise LocalError(_EMPTY, Code.MODEL_UNKNOWN)
+    raise LocalError("serves no models", Code.MODEL_UNKNOWN)
 
 
 _QUESTION = Question("/v1/provider", _ANSWER_BYTES, _read)
@@ -134,7 +136,7 @@ def explain(found: Sequence[Found], ui: Ui) -> None:
     a host these are the providers whose terms are not taken, otherwise all that may serve models.
     """
     is_served = any(one.host is not None for one in found)
-    silent = [one for one in found if one.host is None and one.trouble != _EMPTY]
+    silent = [one for one in found if one.host is None and not one.is_empty]
     left = [one for one in silent if one.is_unfit or not is_served]
     for one in left[:_SHOWN]:
         ui.note(f"{one.owner} {one.trouble}")

@@ -100,7 +100,7 @@ class Lines:
 
 @contextlib.contextmanager
 def _faults(place: str = "") -> Iterator[None]:
-    """What breaks a connection is the host's failure. `place` is named where it is told."""
+    """What breaks a connection is the host's failure. `place` is named where there is one."""
     try:
         yield
     except TimeoutError:

@@ -148,7 +148,7 @@ def test_host_that_was_late__stays_as_it_was() -> None:
     with Played() as late, Played() as gone, Played() as new, Played() as slow:
         found = [
             Found(late.owner, None, "does not answer (timed out)", is_late=True),
-            Found(gone.owner, None, "serves no models"),
+            Found(gone.owner, None, "serves no models", is_empty=True),
             Found(new.owner, new.host),
             Found(slow.owner, None, "was not asked", is_late=True),
         ]
@@ -159,7 +159,7 @@ def test_host_that_was_late__stays_as_it_was() -> None:
 def test_models__says_how_many_were_late() -> None:
     ui = QuietUi()
     found = [Found(f"0x{n}", None, "does not answer (timed out)", is_late=True) for n in range(3)]
-    found.append(Found("0x9", None, "serves no models"))
+    found.append(Found("0x9", None, "serves no models", is_empty=True))
     shown = discovery.show(cast(Market, SimpleNamespace(symbol="tUSD")), found, ui)
     assert any("3 providers did not answer in time" in note for note in ui.lines)
     assert [one["why"] for one in shown["others"]].count("does not answer (timed out)") == 3
@@ -173,7 +173,7 @@ def explained(*found: Found) -> list[str]:
 
 def test_no_host__why_not_is_said_of_each_that_may_serve_models() -> None:
     barred = Found("0xA", None, "is not asked: 127.0.0.1 leads to an address that is not public")
-    empty = Found("0xB", None, "serves no models")
+    empty = Found("0xB", None, "serves no models", is_empty=True)
     unfit = Found("0xC", None, "serves models and is not used: its delay", is_unfit=True)
     lines = explained(empty, barred, unfit)
     assert [line.split()[0] for line in lines] == ["0xA", "0xC", "no"]
