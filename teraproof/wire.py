@@ -235,7 +235,7 @@ class Wire:
                         place, self._port, ssl=self._tls, server_hostname=name
                     )
                 )
-            except ConnectionError:
+            except OSError:  # refused, no way there, another certificate
                 if number == len(places):
                     raise
         raise ConnectionError("no address")

@@ -111,7 +111,10 @@ def export_(config: Path, file: Path) -> None:
     text = files.write(settings.chain.chain_id, kept)
     made = file.with_name(f".{file.name}.new")
     try:
-        with open(made, "w", encoding="utf-8") as written:
+        # Nobody else reads it, and a link in its place leads nowhere.
+        made.unlink(missing_ok=True)
+        handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "w", encoding="utf-8") as written:
             written.write(text)
             written.flush()
             os.fsync(written.fileno())

@@ -254,4 +254,6 @@ def _holds(schema: object, text: str) -> bool:
         return False
     except (SchemaError, RecursionError):
         return True  # the request's own fault
+    except (ArithmeticError, ValueError):
+        return True  # a number that Python cannot reckon with, such as 1e999
     return True

@@ -51,6 +51,8 @@ class KeptVoucher:
         if signer != self.config.payer_authorizer:
             raise LocalError("the payer has not signed the voucher")
         self.receipt.check(receipt_domain(chain_id), self.config.receiver_authorizer)
+        if self.receipt.receipt.number >= 1 << 63:
+            raise LocalError("the receipt has a number that no channel comes to")
         if self.charged > self.voucher.amount:
             raise LocalError("the receipt charges more than the voucher says")
 

@@ -77,6 +77,20 @@ def test_owner_wants_all_claimed__nothing_is_put_off_and_the_wish_ends(rig: Chan
     assert rig.sent("claim") == 1, "what is served later waits again"
 
 
+def test_owner_wants_all_claimed_while_models_are_served__each_channel_once(
+    rig: ChannelRig,
+) -> None:
+    """A busy provider would claim at any price of gas for good."""
+    payers = two_that_owe(rig)
+    wish = rig.folder / CLAIM_ALL
+    wish.touch()
+    for _ in range(9):
+        payers[0].serve(USD // 8)
+        rig.cycle(1)
+    assert not wish.exists() and rig.sent("claim") == 1
+    assert all(payer.on_chain()[1] >= 3 * USD // 4 for payer in payers)
+
+
 def test_what_is_below_its_gas__is_not_claimed_and_the_wish_ends(rig: ChannelRig) -> None:
     payer = rig.payer().open(10 * USD)
     payer.serve(1)

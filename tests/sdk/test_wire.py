@@ -152,6 +152,22 @@ def test_answer_that_was_not_read__its_connection_is_not_used_again() -> None:
     assert server.connections == 2
 
 
+def test_first_address_cannot_be_reached__the_next_one_is_tried() -> None:
+    """As with an address of IPv6 on a machine without it. No connection leads to a group."""
+    server = Server(answers=1)
+
+    async def places(host: str, port: int, seconds: float) -> list[str]:
+        return ["224.0.0.1", "127.0.0.1"]
+
+    async def work() -> None:
+        found = Wire(server.url, {}, connect=5, idle=30, resolve=places)
+        assert await by_wire(found) == b"hi"
+        found.close()
+
+    run(server, work)
+    assert server.connections == 1
+
+
 def test_nobody_listens__a_failure() -> None:
     async def work() -> None:
         found = Wire("http://127.0.0.1:1", {}, connect=5, idle=30)

@@ -63,6 +63,7 @@ class Bill:
         self._prompt = min(asked.prompt_bound, -(-size // _PROMPT_BYTES))
         self._charged = 0
         self.last: SignedReceipt | None = None
+        self._is_over = False
 
     @property
     def base(self) -> int:
@@ -91,16 +92,26 @@ class Bill:
             return has_room
 
     async def end(self, prompt: int | None, completion: int, response: bytes) -> SignedReceipt:
-        """The request has ended."""
+        """The request has ended. Where the disk does not take the receipt, it counts as far as the
+        one before: its channel must not stay busy until the agent starts again.
+        """
         async with self._desk.shares.of(self.row.config.payer):
             signed = self._make(prompt, completion, response)
-            await self._desk.journal.run(self._desk.book.end, signed)
+            self._is_over = True
+            try:
+                await self._desk.journal.run(self._desk.book.end, signed)
+            except Exception:
+                self._is_over = False
+                await self.abandon()
+                raise
             self._keep(signed)
         return signed
 
     async def abandon(self) -> None:
-        """The request has ended, and nothing was served for it."""
-        await self._desk.journal.run(self._desk.book.abandon, self.row.channel)
+        """The request has ended, and nothing more was served for it; once, and without an error."""
+        if not self._is_over:
+            self._is_over = True
+            await self._desk.journal.finish(self._desk.book.abandon, self.row.channel)
 
     def settlement(self, payment: Payment, charged: int, made: bytes = b"") -> Settlement:
         """What the client hears, `charged` being what this request counts for."""

@@ -58,9 +58,14 @@ class ClaimBook(Repository):
         return [row for row in rows if brings(row)]
 
     def at_risk(self) -> dict[str, int]:
-        """Units of each payer that are served or being served, and not claimed."""
+        """Units of each payer that are served or being served, not claimed, and in its channels.
+
+        What a payer has taken back before the claim is lost. Nothing is at risk there any more, and
+        it must not keep everybody else from being served.
+        """
         query = (
-            f"SELECT payer, sum({_OWED} + CAST(reserved AS REAL)) FROM paid_channels "  # noqa: S608 - ours
+            "SELECT payer, sum(max(0.0, min(CAST(charged AS REAL) + CAST(reserved AS REAL), "
+            "CAST(balance AS REAL)) - CAST(total_claimed AS REAL))) FROM paid_channels "
             "WHERE charged <> total_claimed OR open = 1 GROUP BY payer"
         )
         return {str(payer): max(0, int(units)) for payer, units in self._db().execute(query)}

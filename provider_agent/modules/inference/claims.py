@@ -78,6 +78,7 @@ class Claims:
         self.left_out = 0
         self._over: set[int] = set()  # batches whose intents have ended
         self._ended: set[bytes] = set()  # their channels, until `ended` names them
+        self._met: set[bytes] = set()  # claimed since the owner has wanted all claimed
 
     # ------------------------------------------------------------------ what is under way
 
@@ -98,7 +99,10 @@ class Claims:
             if number not in self._over:
                 self._over.add(number)
                 self._ended.update(channels)
-                self._slow_down(None if intent is None else intent.state)
+                state = None if intent is None else intent.state
+                if state is not IntentState.FINAL:
+                    self._met.difference_update(channels)
+                self._slow_down(state)
             if mined is None or mined.block_number + self._window < block.number:
                 self._book.forget(number)
                 self._over.discard(number)
@@ -131,6 +135,8 @@ class Claims:
             self._sender.submit(
                 claim_key(number), self._channels.address, data, deadline=_deadline(sound, head)
             )
+        if self._now.exists():
+            self._met.update(row.channel for row in sound)
         total = sum(map(brings, sound))
         log.info("claim %s: %s units of %s channels", number, total, len(sound))
 
@@ -156,28 +162,32 @@ class Claims:
         rows = self._candidates(self._book.unclaimed(_MOST_READ), busy)
         if not self._costs.can_send:
             return ()
+        wanted = self._wanted(rows, busy)
+        rows = wanted or rows
         if not rows or not self._pays(rows):
-            if not busy:
-                self._put_away()
             return ()
         part = rows[:MOST_ROWS]
         total, gas = sum(map(brings, part)), CLAIM_GAS + ROW_GAS * (len(part) - 1)
         waited = float(self._book.waited())
         is_half = 2 * brings(part[0]) >= self._bounds.channel
-        if is_half or self._is_wanted or self._bounds.is_half(self._book.at_risk()):
+        if is_half or wanted or self._bounds.is_half(self._book.at_risk()):
             waited = float("inf")  # soon it would not be served any more
         return part if self._costs.is_worth_it(total, gas, waited) else ()
 
-    @property
-    def _is_wanted(self) -> bool:
-        """Whether the owner wants all claimed that brings more than its gas."""
-        return self._now.exists()
-
-    def _put_away(self) -> None:
-        """What the owner wanted is done."""
-        if self._is_wanted:
+    def _wanted(self, rows: Sequence[ChannelRow], busy: set[bytes]) -> list[ChannelRow]:
+        """What the owner wants claimed now: each channel once, or it would not end while models are
+        served. Without any it is done.
+        """
+        if not self._now.exists():
+            return []
+        found = [row for row in rows if row.channel not in self._met]
+        if found and self._pays(found):
+            return found
+        if not busy:
             log.info("all is claimed that brings more than its gas")
             self._now.unlink(missing_ok=True)
+            self._met.clear()
+        return []
 
     # ------------------------------------------------------------------ trying
 

@@ -36,6 +36,7 @@ class _Part:
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
     lasting: bool
+    is_end: bool = False
     found: Any = None
     error: BaseException | None = None
 
@@ -56,6 +57,7 @@ class Journal:
         self._book = book
         self._parts: queue.SimpleQueue[_Part | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._late: list[_Part] = []  # of the thread
 
     def start(self) -> None:
         """Take work."""
@@ -80,6 +82,18 @@ class Journal:
         self._parts.put(_Part(lambda: work(*args), future, loop, lasting))
         return await future
 
+    async def finish(self, work: Callable[..., object], *args: Any) -> None:
+        """The same for what has ended already: no error. What the disk does not take now is written
+        in front of what it takes next.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
+        self._parts.put(_Part(lambda: work(*args), future, loop, True, is_end=True))
+        try:
+            await future
+        except sqlite3.Error as error:
+            log.error("the end of a request is written when the disk takes it: %s", error)
+
     def _write(self) -> None:
         while True:
             part = self._parts.get()
@@ -102,6 +116,7 @@ class Journal:
                 time.sleep(_PAUSE)
 
     def _commit(self, parts: list[_Part]) -> None:
+        parts = [*self._late, *parts]
         try:
             lasting = any(part.lasting for part in parts)
             with self._book.transaction(lasting=lasting) as db:
@@ -111,6 +126,7 @@ class Journal:
             log.warning("the channel book was not written: %s", error)
             for part in parts:
                 part.found, part.error = None, error
+        self._late = [one for one in parts if one.is_end and isinstance(one.error, sqlite3.Error)]
         for part in parts:
             try:
                 part.loop.call_soon_threadsafe(part.tell)
@@ -119,6 +135,7 @@ class Journal:
 
 
 def _run(db: sqlite3.Connection, part: _Part) -> None:
+    part.error = None  # of an earlier try
     db.execute("SAVEPOINT part")
     try:
         part.found = part.work()

@@ -75,7 +75,10 @@ class ChannelBook(Repository):
             db.execute(
                 "UPDATE paid_channels SET charged = total_claimed, "  # noqa: S608 - ours
                 f"voucher = CASE WHEN {_is_more('total_claimed', 'voucher')} "
-                "THEN total_claimed ELSE voucher END "
+                "THEN total_claimed ELSE voucher END, "
+                # The signature that is here is over less; the one over that much is not.
+                f"signature = CASE WHEN {_is_more('total_claimed', 'voucher')} "
+                "THEN x'' ELSE signature END "
                 f"WHERE channel = ? AND open = 0 AND {_is_more('total_claimed', 'charged')}",
                 (state.channel,),
             )
@@ -390,7 +393,8 @@ class ChannelBook(Repository):
             raise PaymentUnfit(Fault.CHANNEL_BUSY, "a refund of the channel is under way")
 
     def _raise(self, db: sqlite3.Connection, row: ChannelRow, voucher: SignedVoucher) -> None:
-        if voucher.amount > row.voucher or not row.signature:
+        # A channel of which only the chain is known has no signature, and the sum that was claimed.
+        if voucher.amount > row.voucher or (voucher.amount == row.voucher and not row.signature):
             db.execute(
                 "UPDATE paid_channels SET voucher = ?, signature = ? WHERE channel = ?",
                 (str(voucher.amount), voucher.signature, row.channel),

@@ -77,8 +77,8 @@ class ChannelRow:
 
     @property
     def at_risk(self) -> int:
-        """The same with what is being served."""
-        return max(0, self.charged + self.reserved - self.total_claimed)
+        """The same with what is being served, as far as it is in the channel."""
+        return max(0, min(self.charged + self.reserved, self.balance) - self.total_claimed)
 
     @property
     def state(self) -> ChannelState:

@@ -171,6 +171,31 @@ def test_whatever_payers_do__what_is_at_risk_stays_within_its_bounds(
     till.store.close()
 
 
+def test_what_payers_have_taken_back__is_lost_and_keeps_nobody_from_being_served(
+    till: Till,
+) -> None:
+    """Otherwise some withdrawals before the claim would end all service for good."""
+    payers: list[LocalAccount] = [Account.from_key(bytes([50 + n]) * 32) for n in range(4)]
+    for payer in payers:
+        till.begin(till.open(0, payer), 100, payer)
+        till.end(channel_id(CHAIN, a_config(payer)), 100)
+    till.now += 60
+    with pytest.raises(PaymentUnfit):
+        till.begin(till.open(0, OTHER), 100, OTHER)
+    for payer in payers[:3]:
+        config = a_config(payer)
+        till.book.see(config, ChannelState(channel_id(CHAIN, config), 30, 30), 5)
+    till.now += 60
+    assert sum(till.at_risk.values()) == 100
+    till.begin(till.open(0, OTHER), 100, OTHER)
+    # A part that is still in the channel is at risk.
+    config = a_config(payers[3])
+    till.book.see(config, ChannelState(channel_id(CHAIN, config), 80, 30), 5)
+    assert till.at_risk[payers[3].address] == 50
+    for row in till.book.channels():
+        assert row.at_risk == till.at_risk[row.config.payer]
+
+
 # ---------------------------------------------------------------------- what an owner sets and sees
 
 

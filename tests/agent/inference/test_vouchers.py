@@ -198,6 +198,61 @@ def test_import__a_voucher_that_does_not_hold__nothing_of_the_file_is_taken(
     assert not database(load(config, {})).exists()
 
 
+def test_import__of_less_than_the_chain_has_claimed__lowers_nothing_and_the_agent_starts(
+    config: Path, tmp_path: Path, book: Callable[[], ChannelBook]
+) -> None:
+    """The channel is known from the chain alone: its row has no signature."""
+    made = a_config(PAYER, 9)
+    channel = channel_id(CHAIN, made)
+    fill(config, channels=0)
+    book().see(made, ChannelState(channel, 1_000, 500), 1)
+    file = tmp_path / "vouchers.json"
+    old = KeptVoucher(made, voucher(channel, 50), receipt(channel, 1, 50, 50))
+    file.write_text(vouchers.write(CHAIN, [old]))
+    said = call("vouchers", "import", "--config", config, file)
+    assert said.exit_code == 0 and "0 of 1 vouchers were news" in said.output
+    open_store(database(load(config, {}))).close()
+    row = book().channel(channel)
+    assert row is not None and (row.voucher, row.charged, row.signed) == (500, 500, None)
+
+
+def test_export__after_more_was_claimed_than_is_known_here__is_a_file_that_holds(
+    config: Path, tmp_path: Path, book: Callable[[], ChannelBook]
+) -> None:
+    """One signature that is not over its sum would make the whole file useless."""
+    fill(config)
+    first = next(book().kept())
+    book().see(first.config, ChannelState(first.voucher.channel, 1_000, 500), 2)
+    file = tmp_path / "vouchers.json"
+    assert "vouchers of 2 channels" in call("vouchers", "export", "--config", config, file).output
+    assert len(vouchers.read(file.read_bytes(), CHAIN)) == 2
+    row = book().channel(first.voucher.channel)
+    assert row is not None and (row.voucher, row.charged, row.signed) == (500, 500, None)
+
+
+def test_export__is_for_its_owner_and_follows_no_link(config: Path, tmp_path: Path) -> None:
+    fill(config)
+    file, other = tmp_path / "vouchers.json", tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / ".vouchers.json.new").symlink_to(other)
+    assert call("vouchers", "export", "--config", config, file).exit_code == 0
+    assert file.stat().st_mode & 0o777 == 0o600 and other.read_text() == "mine"
+    assert not file.is_symlink()
+
+
+def test_import__of_a_number_that_no_channel_comes_to__one_line(
+    config: Path, tmp_path: Path
+) -> None:
+    made = a_config(PAYER, 9)
+    channel = channel_id(CHAIN, made)
+    kept = KeptVoucher(made, voucher(channel, 50), receipt(channel, 1 << 63, 50, 50))
+    file = tmp_path / "vouchers.json"
+    file.write_text(vouchers.write(CHAIN, [kept]))
+    assert "voucher 1: the receipt has a number" in failed(
+        "vouchers", "import", "--config", config, file
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -174,6 +174,15 @@ def test_schema_that_is_costly_to_check__is_not_checked(word: str) -> None:
     assert examine.is_valid({"response_format": form}, "[1]", [], "stop")
 
 
+@pytest.mark.parametrize("number", ["1" + 400 * "0", "1e999", "-Infinity", "NaN"])
+def test_number_that_cannot_be_reckoned_with__is_no_bug_of_the_gateway(number: str) -> None:
+    """A host would leave each answer of its unexamined, and break the end of its streams."""
+    wanted = {"type": "number", "multipleOf": 0.01}
+    form = {"type": "json_schema", "json_schema": {"schema": wanted}}
+    assert examine.is_valid({"response_format": form}, number, [], "stop") in (True, False)
+    assert not examine.is_valid({"response_format": form}, "0.005", [], "stop")
+
+
 def test_deposit_that_is_not_on_the_disk__never_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
