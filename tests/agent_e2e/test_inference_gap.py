@@ -6,6 +6,7 @@ channel before it was looked at again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from provider_agent.modules.inference import duty
 from provider_agent.modules.inference.cashier import BLIND
 from teraproof.protocol.payments import Kind, Payment
 from teraproof.protocol.x402 import Fault, PaymentUnfit
+from teraproof.rpc.errors import ChainError
 from tests.agent_e2e.chain import USD, Deployment
 from tests.agent_e2e.channel_rig import DAY, ChannelRig, Payer, channel_rig
 
@@ -146,3 +148,32 @@ def test_short_stop__is_served_with_the_first_look_at_the_chain(rig: ChannelRig)
     assert asks(rig, payer) is Fault.STATE_UNAVAILABLE
     rig.cycle()
     assert rig.side.floor == 0 and asks(rig, payer) is None
+
+
+def test_node_fails_at_the_first_look__the_next_one_looks_at_all(
+    rig: ChannelRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the agent starts again in between, and the gap is short by then."""
+    payers = [rig.payer().open(10 * USD) for _ in range(3)]
+    rig.cycle(2)
+    rig.stop()
+    leave(rig, payers[0])
+    rig.start()
+    is_deaf(rig)
+    at_work = rig.side._duty
+    at_work._every, at_work._round = 10**9, at_work._clock()
+    read, failed = at_work._view.read, list[bool]()
+
+    def fails_once(*asked: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise ChainError("the node is away")
+        return read(*asked)
+
+    monkeypatch.setattr(at_work._view, "read", fails_once)
+    with contextlib.suppress(ChainError):
+        rig.cycle()
+    assert failed and at_work._has_gap
+    rig.cycle()
+    assert not at_work._has_gap and payers[0].row.balance == 0
+    assert [asks(rig, payer) for payer in payers] == [Fault.EXCEEDS_BALANCE, None, None]

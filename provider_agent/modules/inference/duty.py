@@ -130,11 +130,9 @@ class InferenceDuty:
         if now - self._round >= self._every:
             self._round = now
             rows += self._claim_book.unseen(block.number, AT_ONCE)
-        if self._has_gap:
-            others = self._claim_book.unseen(self.floor, _AFTER_GAP)
-            self._has_gap = len(others) == _AFTER_GAP
-            rows += others
-        self._see(rows, block)
+        others = self._claim_book.unseen(self.floor, _AFTER_GAP) if self._has_gap else []
+        self._see([*rows, *others], block)
+        self._has_gap = len(others) == _AFTER_GAP  # when they were seen
         for one in news:
             self._dirty.pop(one, None)
 
