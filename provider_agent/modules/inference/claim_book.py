@@ -18,6 +18,10 @@ CLAIM = "claim"
 _LAST, _SINCE = "inference.last_claim", "inference.claimed_at"
 _RECEIVERS = "inference.receivers"
 _OWED = "CAST(charged AS REAL) - CAST(total_claimed AS REAL)"  # good enough to sort by
+# The same as far as it is in the channel: what is lost must not stand in front of the rest.
+_BRINGS = "min(CAST(charged AS REAL), CAST(balance AS REAL)) - CAST(total_claimed AS REAL)"
+# Of the address that may claim: the fourth of a configuration, ABI-encoded.
+_AUTHORIZER = "substr(config, 109, 20)"
 
 
 def claim_key(number: int) -> IntentKey:
@@ -35,21 +39,32 @@ def brings(row: ChannelRow) -> int:
     return max(0, min(row.charged, row.balance) - row.total_claimed)
 
 
+def _may(operator: str | None) -> str:
+    return "" if operator is None else f"AND {_AUTHORIZER} = ?"
+
+
+def _named(operator: str | None) -> tuple[bytes, ...]:
+    return () if operator is None else (bytes.fromhex(operator[2:]),)
+
+
 class ClaimBook(Repository):
     """See the module. Used by the loop's thread."""
 
-    def unclaimed(self, limit: int) -> list[ChannelRow]:
-        """The channels that owe most, the most first."""
-        return self._owing("", f"{_OWED} DESC", limit)
-
-    def left(self, limit: int, least: int = 0) -> list[ChannelRow]:
-        """Channels that owe more than `least` units and whose payers withdraw, the first to end
-        first. Those that owe less never end by a claim, and must not stand in front of others.
+    def unclaimed(self, limit: int, operator: str | None = None) -> list[ChannelRow]:
+        """The channels whose claim brings most, the most first; with `operator` those that it can
+        claim.
         """
-        those = f"AND withdraw_requested_at <> 0 AND {_OWED} > ?"
-        return self._owing(those, "withdraw_requested_at", limit, float(least))
+        return self._owing(_may(operator), f"{_BRINGS} DESC", limit, *_named(operator))
 
-    def _owing(self, those: str, order: str, limit: int, *bound: float) -> list[ChannelRow]:
+    def left(self, limit: int, least: int = 0, operator: str | None = None) -> list[ChannelRow]:
+        """The same whose payers withdraw and whose claims bring more than `least` units, the first
+        to end first. Others never end by a claim, and must not stand in front.
+        """
+        those = f"AND withdraw_requested_at <> 0 AND {_BRINGS} > ? {_may(operator)}"
+        found: tuple[float | bytes, ...] = (float(least), *_named(operator))
+        return self._owing(those, "withdraw_requested_at", limit, *found)
+
+    def _owing(self, those: str, order: str, limit: int, *bound: float | bytes) -> list[ChannelRow]:
         query = (
             f"SELECT * FROM paid_channels WHERE charged <> total_claimed {those} "  # noqa: S608 - ours
             f"ORDER BY {order} LIMIT ?"

@@ -122,7 +122,8 @@ class Claims:
         """
         if self._clock() < self._not_before:
             return
-        urgent = self._candidates(self._book.left(_MOST_READ, self._costs.of(ROW_GAS)), busy)
+        least, me = self._costs.of(ROW_GAS), self._sender.address
+        urgent = self._candidates(self._book.left(_MOST_READ, least, me), busy)
         due = urgent if urgent and self._pays(urgent) else self._due(busy)
         if not due:
             return
@@ -143,12 +144,10 @@ class Claims:
     def _candidates(self, rows: Sequence[ChannelRow], busy: set[bytes]) -> list[ChannelRow]:
         """Those that can be claimed and bring more than they add to the gas."""
         now, least = self._clock(), self._costs.of(ROW_GAS)
-        mine = int(self._sender.address, 16)
         return [
             row
             for row in rows
             if row.channel not in busy
-            and int(row.config.receiver_authorizer, 16) == mine
             and brings(row) > least
             and (row.channel not in self._bad or now >= self._bad[row.channel].until)
         ]
@@ -159,7 +158,7 @@ class Claims:
 
     def _due(self, busy: set[bytes]) -> Sequence[ChannelRow]:
         """All that can be claimed, when it is time."""
-        rows = self._candidates(self._book.unclaimed(_MOST_READ), busy)
+        rows = self._candidates(self._book.unclaimed(_MOST_READ, self._sender.address), busy)
         if not self._costs.can_send:
             return ()
         wanted = self._wanted(rows, busy)

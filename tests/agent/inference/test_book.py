@@ -254,3 +254,36 @@ def test_left__what_is_not_worth_a_claim_does_not_stand_in_front(tmp_path: Path)
     assert [row.charged for row in claims.left(3)] == [1, 1, 1]
     assert [row.charged for row in claims.left(3, 20)] == [500]
     store.close()
+
+
+def test_unclaimed__what_is_lost_or_for_others_to_claim_does_not_stand_in_front(
+    tmp_path: Path,
+) -> None:
+    """Only so many are considered at once: the rest would never be claimed."""
+    store = Store(tmp_path / "agent.sqlite", tables=(TABLES,))
+    book, claims = ChannelBook(store), ClaimBook(store)
+    for salt in range(6):
+        other = {} if salt % 2 else {"receiver_authorizer": "0x" + "44" * 20}
+        config = a_config(salt=salt, **(other if salt < 4 else {}))
+        channel, cost = channel_id(CHAIN, config), 900 - salt * 100
+        book.see(config, ChannelState(channel, 1_000, 0), 1)
+        book.begin(voucher(channel, cost), cost, MOST)
+        book.end(receipt(channel, 1, cost, cost))
+        if other and salt < 4:
+            book.see(config, ChannelState(channel, 1_000, 0, 7), 2)
+        elif salt < 4:
+            book.see(config, ChannelState(channel, 31, 30, 7), 2)  # one unit was left in it
+        else:
+            book.see(config, ChannelState(channel, 1_000, 0, 8), 2)
+    me = OPERATOR.address
+    assert [row.charged for row in claims.unclaimed(2)] == [900, 700], "of whomever"
+    assert [row.charged for row in claims.unclaimed(2, me)] == [500, 400]
+    assert [row.charged for row in claims.left(2, 1, me)] == [500, 400]
+    asked: list[str] = []
+    db = store._db()
+    db.set_trace_callback(asked.append)
+    claims.unclaimed(2, me)
+    db.set_trace_callback(None)
+    plan = [row["detail"] for row in db.execute(f"EXPLAIN QUERY PLAN {asked[-1]}")]
+    assert "INDEX paid_channels_by_credit" in plan[0] and len(plan) == 1, plan
+    store.close()
