@@ -259,7 +259,7 @@ def test_left__what_is_not_worth_a_claim_does_not_stand_in_front(tmp_path: Path)
 def test_unclaimed__what_is_lost_or_for_others_to_claim_does_not_stand_in_front(
     tmp_path: Path,
 ) -> None:
-    """Only so many are considered at once: the rest would never be claimed."""
+    """A cycle considers some hundreds: the rest would never be claimed."""
     store = Store(tmp_path / "agent.sqlite", tables=(TABLES,))
     book, claims = ChannelBook(store), ClaimBook(store)
     for salt in range(6):
