@@ -7,8 +7,11 @@ what was asked for, and a server that sends more is cut off.
 
 from __future__ import annotations
 
+from typing import Any
+
 from teraproof.errors import Refused
 from teraproof.protocol.errors import Code
+from teraproof.protocol.inference_fields import unfit
 from teraproof.protocol.inference_request import ModelRequest
 
 _FRAME = 256 << 10  # bytes of an answer in addition to what was asked for
@@ -24,6 +27,7 @@ class Memory:
         self._most, self._longest = most, longest
         #: Bytes that are taken.
         self.taken = 0
+        self._too_long: dict[tuple[Any, ...], int] = {}
 
     def longest(self, asked: ModelRequest, size: int) -> int:
         """Bytes that an answer in one piece can have; the request's body has `size`."""
@@ -32,6 +36,10 @@ class Memory:
     def room(self, asked: ModelRequest, size: int) -> Room:
         """Take what the answer needs. Refused."""
         if not asked.stream:
+            form, field, parts = _form(asked)
+            if parts >= self._too_long.get(form, parts + 1):
+                raise unfit(field, f"such answers are longer than {self._longest >> 20} MiB from "
+                            f"{self._too_long[form]} on; ask for less, or stream it")  # fmt: skip
             needed = _COPIES * self.longest(asked, size)
         elif asked.kind == "responses":
             needed = _STREAM + min(_MOST_EVENT, asked.answer_bytes(size))
@@ -44,6 +52,25 @@ class Memory:
         self.taken += needed
         return Room(self, needed)
 
+    def overflowed(self, asked: ModelRequest, size: int) -> None:
+        """An answer was cut off, for which nobody pays. Where the request is the reason, as much is
+        not asked for again: a payer would have the model work for nothing.
+        """
+        if self.longest(asked, size) == self._longest:
+            form, _, parts = _form(asked)
+            self._too_long[form] = min(parts, self._too_long.get(form, parts))
+
+
+def _form(asked: ModelRequest) -> tuple[tuple[Any, ...], str, int]:
+    """What answers are alike, the field that they grow with, and how far."""
+    said = asked.document
+    if asked.kind == "embeddings":
+        given = said.get("input")
+        parts = len(given) if isinstance(given, list) else 1
+        return (said.get("model"), asked.kind), "input", parts
+    more = [said[name] for name in ("logprobs", "top_logprobs") if type(said.get(name)) is int]
+    return (said.get("model"), asked.kind, *more), asked.limits[0], asked.limit
+
 
 class Room:
     """Memory of one answer; given back once, by whoever has it last."""
@@ -51,6 +78,10 @@ class Room:
     def __init__(self, memory: Memory, size: int) -> None:
         self._memory, self._size = memory, size
         self._is_kept = False
+
+    def overflowed(self, asked: ModelRequest, size: int) -> None:
+        """See the memory."""
+        self._memory.overflowed(asked, size)
 
     def keep(self) -> None:
         """It outlives the request: its answer is still to be sent."""

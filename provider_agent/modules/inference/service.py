@@ -30,6 +30,7 @@ from provider_agent.modules.inference.rows import ChannelRow
 from provider_agent.modules.inference.streaming import PaidStream, Steps, gone
 from provider_agent.modules.inference.upstream import (
     Answer,
+    TooLong,
     UpstreamLost,
     Upstreams,
     away,
@@ -138,6 +139,9 @@ class Service:
         left = asyncio.create_task(gone(receive))
         try:
             body = await self._asked(order)
+        except TooLong:
+            order.room.overflowed(order.asked, len(order.body))
+            raise
         finally:
             left.cancel()
         body, prompt, completion = _read(body, order.model.name)

@@ -49,6 +49,10 @@ class UpstreamLost(Exception):
     """A server does not answer, or has broken off; the words are for the log."""
 
 
+class TooLong(UpstreamLost):
+    """Its answer was cut off."""
+
+
 @dataclass
 class Answer:
     """The beginning of a server's answer; `pieces` are its bytes."""
@@ -100,7 +104,7 @@ class Upstream:
             async for piece in reply.pieces():
                 size += len(piece)
                 if size > most:
-                    raise UpstreamLost(f"{self.name}: the answer is longer than {most} bytes")
+                    raise TooLong(f"{self.name}: the answer is longer than {most} bytes")
                 yield piece
         except FAILURES as error:
             raise UpstreamLost(f"{self.name}: {type(error).__name__} {error}") from None

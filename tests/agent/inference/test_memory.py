@@ -114,6 +114,39 @@ def test_answer_longer_than_was_asked_for__is_cut_off_and_costs_nothing(tmp_path
         wait_until(lambda: taken(rig) == 0, 20)
 
 
+@pytest.mark.parametrize(
+    ("kind", "much", "less"),
+    [
+        ("embeddings", {"input": ["a"] * 20}, {"input": ["a"] * 19}),
+        (
+            "chat",
+            {"logprobs": True, "top_logprobs": 20, "max_tokens": 64, "n": 2},
+            {"logprobs": True, "top_logprobs": 20, "max_tokens": 63, "n": 2},
+        ),
+    ],
+)
+def test_answer_that_cannot_fit__the_model_makes_it_once_and_not_again(
+    tmp_path: Path, kind: str, much: dict[str, Any], less: dict[str, Any]
+) -> None:
+    """It is cut off and costs nothing, so a payer would have the model work for nothing."""
+    with serve(tmp_path, answer_mb=1) as rig:
+        wallet, terms = rig.fund(), rig.terms(kind, **much)
+        rig.server.faults.body = answer_of(MIB + 2_000)
+        said = rig.ask(wallet.pay(terms.amount, terms), kind, **much)
+        assert said.json()["error"]["code"] == "upstream_away"
+        asked_so_far = len(rig.server.asked)
+        for _ in range(3):
+            said = rig.ask(wallet.pay(terms.amount, terms), kind, **much)
+            assert said.status_code == 422 and "longer than 1 MiB" in said.text, said.text
+        assert len(rig.server.asked) == asked_so_far and wallet.row.charged == 0
+        assert not wallet.row.is_open and taken(rig) == 0
+        rig.server.faults.body = answer_of(1_000)
+        assert rig.ask(wallet.pay(10**6), kind, **less).status_code == 200
+        if kind == "chat":
+            assert rig.ask(wallet.pay(10**6), stream=True, **much).status_code == 200
+            assert rig.ask(wallet.pay(10**6), max_tokens=64).status_code == 200, "another form"
+
+
 def test_client_that_does_not_read__holds_its_memory_until_it_goes(tmp_path: Path) -> None:
     with serve(tmp_path, model={"max_completion": 40_000}) as rig:
         rig.server.faults.body = answer_of(7 * MIB)  # more than sockets hold
