@@ -17,6 +17,9 @@ from teraproof.protocol.inference_request import ModelRequest
 _FRAME = 256 << 10  # bytes of an answer in addition to what was asked for
 _COPIES = 2  # of an answer in one piece: as it comes, and as it goes
 _STREAM = 128 << 10  # bytes that a stream holds: an event, and what sockets have not taken
+#: Fields by which answers of one length in tokens differ in bytes.
+_FORMS = ("logprobs", "top_logprobs", "echo", "encoding_format", "dimensions")
+_MOST_FORMS = 1_024  # that are known to be too long
 _MOST_EVENT = 2 << 20  # of the last event of some kinds, which repeats the whole answer
 
 
@@ -58,18 +61,20 @@ class Memory:
         """
         if self.longest(asked, size) == self._longest:
             form, _, parts = _form(asked)
-            self._too_long[form] = min(parts, self._too_long.get(form, parts))
+            parts = min(parts, self._too_long.pop(form, parts))
+            self._too_long[form] = parts
+            while len(self._too_long) > _MOST_FORMS:
+                del self._too_long[next(iter(self._too_long))]
 
 
 def _form(asked: ModelRequest) -> tuple[tuple[Any, ...], str, int]:
     """What answers are alike, the field that they grow with, and how far."""
     said = asked.document
+    form = (said.get("model"), asked.kind, *(repr(said.get(name))[:16] for name in _FORMS))
     if asked.kind == "embeddings":
         given = said.get("input")
-        parts = len(given) if isinstance(given, list) else 1
-        return (said.get("model"), asked.kind), "input", parts
-    more = [said[name] for name in ("logprobs", "top_logprobs") if type(said.get(name)) is int]
-    return (said.get("model"), asked.kind, *more), asked.limits[0], asked.limit
+        return form, "input", len(given) if isinstance(given, list) else 1
+    return form, asked.limits[0], asked.limit
 
 
 class Room:

@@ -145,6 +145,9 @@ def test_answer_that_cannot_fit__the_model_makes_it_once_and_not_again(
         if kind == "chat":
             assert rig.ask(wallet.pay(10**6), stream=True, **much).status_code == 200
             assert rig.ask(wallet.pay(10**6), max_tokens=64).status_code == 200, "another form"
+        else:
+            much |= {"encoding_format": "base64"}
+            assert rig.ask(wallet.pay(10**6), kind, **much).status_code == 200, "another form"
 
 
 def test_client_that_does_not_read__holds_its_memory_until_it_goes(tmp_path: Path) -> None:
