@@ -99,7 +99,7 @@ class Bill:
             signed = self._make(prompt, completion, response)
             self._is_over = True
             try:
-                await self._desk.journal.run(self._desk.book.end, signed)
+                await self._desk.journal.run(self._desk.book.end, signed, self._desk.credit)
             except Exception:
                 self._is_over = False
                 await self.abandon()
@@ -111,7 +111,8 @@ class Bill:
         """The request has ended, and nothing more was served for it; once, and without an error."""
         if not self._is_over:
             self._is_over = True
-            await self._desk.journal.finish(self._desk.book.abandon, self.row.channel)
+            desk = self._desk
+            await desk.journal.finish(desk.book.abandon, self.row.channel, desk.credit)
 
     def settlement(self, payment: Payment, charged: int, made: bytes = b"") -> Settlement:
         """What the client hears, `charged` being what this request counts for."""

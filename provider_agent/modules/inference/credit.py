@@ -63,8 +63,8 @@ class Bounds:
 class Credit:
     """See the module. Used by the thread that writes the channel book, in its transactions.
 
-    The sums are read now and then. Between two looks what begins is added, and what ends is not
-    taken off: so they are never too low.
+    The sums are read now and then. Between two looks what begins is added, and what ends without a
+    charge is taken off: else requests that cost nothing would use up everybody's credit.
     """
 
     def __init__(
@@ -89,3 +89,9 @@ class Credit:
             return False
         self._own[row.config.payer], self._all = own + more, self._all + more
         return True
+
+    def give(self, row: ChannelRow, stands: int) -> None:
+        """A request of a channel has ended, and left `stands` units at risk."""
+        less, own = max(0, row.at_risk - stands), self._own.get(row.config.payer, 0)
+        self._own[row.config.payer] = max(0, own - less)
+        self._all = max(0, self._all - less)

@@ -223,16 +223,18 @@ class ChannelBook(Repository):
             )
             return has_room
 
-    def end(self, signed: SignedReceipt) -> None:
+    def end(self, signed: SignedReceipt, credit: Credit | None = None) -> None:
         """The open request has ended with this receipt."""
         with self.transaction() as db:
-            self._charge(db, signed)
-            self._close(db, signed.receipt.channel)
+            row = self._charge(db, signed)
+            self._close(db, row, credit)
 
-    def abandon(self, channel: bytes) -> None:
+    def abandon(self, channel: bytes, credit: Credit | None = None) -> None:
         """The open request has ended; it stays charged as far as its last receipt goes."""
         with self.transaction() as db:
-            self._close(db, channel)
+            row = self.channel(channel)
+            if row is not None:
+                self._close(db, row, credit)
 
     def recover(self) -> int:
         """Close what a crash has left open, as `abandon` does; how many there were."""
@@ -415,11 +417,14 @@ class ChannelBook(Repository):
         )
         return row
 
-    def _close(self, db: sqlite3.Connection, channel: bytes) -> None:
+    def _close(self, db: sqlite3.Connection, row: ChannelRow, credit: Credit | None) -> None:
+        """`row` is the channel as it was before."""
         db.execute(
             "UPDATE paid_channels SET open = 0, reserved = '0', updated_at = ? WHERE channel = ?",
-            (self._now(), channel),
+            (self._now(), row.channel),
         )
+        if credit is not None:
+            credit.give(row, self._known(row.channel).at_risk)
 
 
 def _is_more(one: str, other: str) -> str:

@@ -99,6 +99,32 @@ def test_all_payers_together__owe_no_more_than_the_total(till: Till) -> None:
         till.begin(till.open(0, OTHER), 1, OTHER)
 
 
+def test_requests_that_cost_nothing__use_up_nobodys_credit(till: Till) -> None:
+    """A server refuses them, as often as one likes: no look at the sums comes in between."""
+    payers: list[LocalAccount] = [Account.from_key(bytes([50 + n]) * 32) for n in range(3)]
+    channels = [till.open(0, payer) for payer in payers]
+    for _ in range(5):
+        for channel, payer in zip(channels, payers, strict=True):
+            till.begin(channel, 100, payer)
+            till.book.abandon(channel, till.credit)
+    till.begin(till.open(0, OTHER), 100, OTHER)
+    # What was charged stays counted, and what was only reserved does not.
+    for channel, payer in zip(channels, payers, strict=True):
+        till.begin(channel, 100, payer)
+        row = till.book.channel(channel)
+        assert row is not None
+        till.book.end(receipt(channel, row.number, 60, 60), till.credit)
+    assert till.at_risk == {OTHER.address: 100, **{payer.address: 60 for payer in payers}}
+    more = till.open(1, OTHER)
+    with pytest.raises(PaymentUnfit):
+        till.begin(more, 121, OTHER)
+    till.begin(till.open(2, PAYER), 100, PAYER)
+    with pytest.raises(PaymentUnfit):
+        till.begin(more, 21, OTHER)
+    till.begin(more, 20, OTHER)
+    assert sum(till.at_risk.values()) == BOUNDS.total
+
+
 def test_steps_of_a_stream__count_with_what_they_reserve(till: Till) -> None:
     first, second, third = (till.open(salt) for salt in range(3))
     for channel in (first, second):
@@ -161,8 +187,10 @@ def test_whatever_payers_do__what_is_at_risk_stays_within_its_bounds(
             paid = receipt(channel, row.number, so_far, row.charged + cost)
             if move == "step":
                 till.book.step(paid, amount, till.credit)
+            elif amount % 3:
+                till.book.end(paid, till.credit)
             else:
-                till.book.end(paid)
+                till.book.abandon(channel, till.credit)
         at_risk = till.at_risk
         assert sum(at_risk.values()) <= BOUNDS.total
         assert max(at_risk.values(), default=0) <= BOUNDS.payer
