@@ -27,6 +27,7 @@ _MOST_MODELS = 256  # of one host
 _MOST_MEASURED = 16_384  # hosts of models; more only where all of them are here
 _MOST = 1e12  # of a number that was measured
 _MOST_WORD = 256  # characters of a name
+_MOST_TOKENS = 10**9  # of a context, an answer or a template
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class Host:
             raise LocalError(f"it lists more than {_MOST_MODELS} models")
         words = [offer.token_name, offer.token_version]
         for model in offer.models:
+            if max(model.context, model.max_completion, model.overhead) > _MOST_TOKENS:
+                raise LocalError(f"a model of it has more than {_MOST_TOKENS:,} tokens")
             words += (model.name, model.quantization, *model.parameters)
         if not all(word.isprintable() and len(word) <= _MOST_WORD for word in words):
             raise LocalError("a name in its offer is too long, or cannot be shown")
@@ -118,7 +121,8 @@ class Measured:
         """An answer came whole."""
         self.latency = _blend(self.latency, latency)
         if throughput is not None:
-            self.throughput = _blend(self.throughput, throughput)
+            # What is kept must be read again: a host may bill any number of tokens.
+            self.throughput = _blend(self.throughput, min(throughput, _MOST / 2))
         self._count(1.0)
 
     def failed(self) -> None:

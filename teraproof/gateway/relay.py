@@ -89,7 +89,11 @@ class Relay:
         failures, refused = list[LocalError](), list[Candidate]()
         for to in self._chosen(ask, key):
             attempt = Attempt(self.means, to, ask)
-            reserved = self.means.keys.reserve(key, attempt.ceiling)
+            try:
+                reserved = self.means.keys.reserve(key, attempt.ceiling)
+            except Refused as error:  # another one may cost less
+                failures.append(error)
+                continue
             try:
                 body = await attempt.json(reserved)
             except LocalError as error:
@@ -113,7 +117,11 @@ class Relay:
         failures, refused = list[LocalError](), list[Candidate]()
         for to in self._chosen(ask, key):
             attempt = Attempt(self.means, to, ask)
-            reserved = self.means.keys.reserve(key, attempt.ceiling)
+            try:
+                reserved = self.means.keys.reserve(key, attempt.ceiling)
+            except Refused as error:  # another one may cost less
+                failures.append(error)
+                continue
             pieces = attempt.stream(reserved)
             begun: list[Piece] = []
             try:

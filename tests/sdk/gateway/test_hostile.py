@@ -6,10 +6,11 @@ a disk that fails lets nothing leave that is not on it.
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ import pytest
 
 from teraproof.errors import LocalError
 from teraproof.gateway import attempt, examine, ledger
-from teraproof.gateway.hosts import Demands
+from teraproof.gateway.hosts import Demands, Measured
 from teraproof.gateway.sse import Reader
 from teraproof.protocol.channels import CHANNELS
+from teraproof.protocol.inference import Prices
 from tests.sdk.gateway.played import CHAIN, TOKEN, USD, Habit, Played, model
 from tests.sdk.gateway.rig import ask, running
 
 QUIET: dict[str, Any] = {"canary_rate": 0}
 CHEAP, DEAR = (10**6, 10**6, 0), (10**7, 10**7, 0)
 EMPTY = b":\n\n" * 40_000
+WANTED = Demands(CHAIN, CHANNELS, TOKEN, 6, 7 * 86_400)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -147,7 +150,7 @@ def test_text_that_no_encoding_has__passes_as_it_came(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["\ud800", "a\nb", "a\x1b[2J", "x" * 300])
 def test_names_that_cannot_be_shown__make_no_host(word: str) -> None:
-    wanted = Demands(CHAIN, CHANNELS, TOKEN, 6, 7 * 86_400)
+    wanted = WANTED
     with Played() as provider:
         host = provider.host
     host.check(wanted)
@@ -240,3 +243,41 @@ def test_deposit_that_a_host_says_it_made__holds_the_budget_no_longer_than_it_ca
                 assert ledger.outlay() == USD
 
     run(work())
+
+
+@pytest.mark.parametrize("name", ["context", "max_completion", "overhead"])
+def test_model_with_numbers_beyond_reason__its_host_is_not_used(name: str) -> None:
+    """It could bill for nothing so many tokens that no answer of its can be written down."""
+    most = replace(model("model-a", (0, 0, 1)), **{name: 10**9})
+    with Played(models=(most,)) as host:
+        host.host.check(WANTED)
+        more = (replace(most, **{name: 10**9 + 1}),)
+        found = replace(host.host, offer=replace(host.host.offer, models=more))
+        with pytest.raises(LocalError, match="1,000,000,000 tokens"):
+            found.check(WANTED)
+
+
+def test_host_that_bills_the_most_tokens__is_measured_in_numbers_that_can_be_kept() -> None:
+    seen = Measured()
+    seen.answered(0.1, 1e300)
+    assert Measured.from_json(json.loads(json.dumps(list(astuple(seen))))) == seen
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_host_whose_answers_may_cost_more_than_the_budget__the_next_one_serves(
+    tmp_path: Path, stream: bool
+) -> None:
+    """Its usual answer is the cheapest, and its longest one is not to be paid."""
+    lure = replace(model("model-a", (1, 1, 0)), max_completion=10**9, context=10**9)
+    lure = replace(lure, prices=Prices(1, 10**6, 0))
+    with Played(models=(lure,)) as bad, Played(price=(10**7, 10**7, 0)) as good:
+
+        async def work() -> None:
+            async with running(tmp_path, [bad, good]) as rig:
+                answer = await rig.chat(stream=stream)
+                assert answer.status_code == 200, answer.text
+                assert answer.headers["teraproof-provider"] == good.owner
+                assert not rig.gateway.hosts.is_out(bad.owner)
+
+        asyncio.run(work())
+    assert bad.asked == 0
