@@ -247,7 +247,7 @@ def test_deposit_that_a_host_says_it_made__holds_the_budget_no_longer_than_it_ca
 
 @pytest.mark.parametrize("name", ["context", "max_completion", "overhead"])
 def test_model_with_numbers_beyond_reason__its_host_is_not_used(name: str) -> None:
-    """It could bill for nothing so many tokens that no answer of its can be written down."""
+    """Its receipts could name more tokens than the store can keep, for nothing."""
     most = replace(model("model-a", (0, 0, 1)), **{name: 10**9})
     with Played(models=(most,)) as host:
         host.host.check(WANTED)
