@@ -118,6 +118,10 @@ class Nobody:
         """Never called."""
         raise AssertionError("the gateway asks the chain")
 
+    def funds(self, account: str) -> int:
+        """Never called."""
+        raise AssertionError("the gateway asks the chain")
+
 
 def _upstream(pipe: Connection, pause: float) -> None:
     open_files()

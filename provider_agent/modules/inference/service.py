@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
 _TEXT_BYTES = 4  # of a token, where a server says nothing of its usage
 _LEFT = 499  # nobody reads this status
+_PIECE = 64 << 10  # bytes
 
 
 @dataclass(frozen=True)
@@ -214,9 +215,16 @@ class _Whole(Response):
         self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send it piece by piece: the server waits for the client in front of a piece, and not
+        behind the last one.
+        """
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        body = memoryview(self.body)
         try:
-            await super().__call__(scope, receive, send)
+            await send(start)
+            for at in range(0, max(1, len(body)), _PIECE):
+                piece, more = bytes(body[at : at + _PIECE]), at + _PIECE < len(body)
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
         finally:
             self._room.end()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -263,7 +264,7 @@ def test_unclaimed__what_is_lost_or_for_others_to_claim_does_not_stand_in_front(
     store = Store(tmp_path / "agent.sqlite", tables=(TABLES,))
     book, claims = ChannelBook(store), ClaimBook(store)
     for salt in range(6):
-        other = {} if salt % 2 else {"receiver_authorizer": "0x" + "44" * 20}
+        other: dict[str, Any] = {} if salt % 2 else {"receiver_authorizer": "0x" + "44" * 20}
         config = a_config(salt=salt, **(other if salt < 4 else {}))
         channel, cost = channel_id(CHAIN, config), 900 - salt * 100
         book.see(config, ChannelState(channel, 1_000, 0), 1)

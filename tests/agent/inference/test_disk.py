@@ -70,7 +70,8 @@ def test_disk_is_full_when_an_answer_ends__the_channel_is_free_when_it_is_not(
         with httpx.Client(timeout=30) as rig.http:  # the other one may have lost its connection
             again = rig.ask(wallet.pay(10**6), kind)
         assert again.status_code == 200, again.text
-        assert not wallet.row.is_open and wallet.row.number == 2
+        row = wallet.row
+        assert not row.is_open and row.number == 2
 
 
 def test_disk_is_full_when_a_server_fails__the_channel_is_free_when_it_is_not(
@@ -84,4 +85,5 @@ def test_disk_is_full_when_a_server_fails__the_channel_is_free_when_it_is_not(
             assert b"upstream_away" in answer_of(link)
             assert wallet.row.is_open
         rig.ask(rig.fund(salt=1).pay(10**6))
-        assert not wallet.row.is_open and wallet.row.charged == 0
+        row = wallet.row
+        assert not row.is_open and row.charged == 0

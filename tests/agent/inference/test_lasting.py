@@ -64,7 +64,7 @@ class Reader(threading.Thread):
     def __init__(self, rig: Rig, stream: bool) -> None:
         super().__init__(daemon=True)
         self.wallet = rig.fund()
-        asked = {"stream": stream, "max_tokens": 4}
+        asked: dict[str, Any] = {"stream": stream, "max_tokens": 4}
         terms = rig.terms(**asked)
         self._url, self._body = rig.url + PATHS["chat"], request_of("chat", **asked)
         self._headers = {x402.SIGNATURE_HEADER: self.wallet.pay(terms.amount, terms).encode()}

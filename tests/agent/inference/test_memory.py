@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,9 @@ def test_client_that_does_not_read__holds_its_memory_until_it_goes(tmp_path: Pat
         link = ask_slowly(rig, wallet, max_tokens=30_000)
         wait_until(lambda: wallet.row.charged > 0 and not wallet.row.is_open, 20)
         wait_until(lambda: rig.front._routes.running == 0, 20)
-        assert taken(rig) > 14 * MIB
+        for _ in range(10):
+            assert taken(rig) > 14 * MIB
+            time.sleep(0.05)
         link.close()
         wait_until(lambda: taken(rig) == 0, 20)
 

@@ -248,10 +248,10 @@ def test_deposit_that_a_host_says_it_made__holds_the_budget_no_longer_than_it_ca
 @pytest.mark.parametrize("name", ["context", "max_completion", "overhead"])
 def test_model_with_numbers_beyond_reason__its_host_is_not_used(name: str) -> None:
     """Its receipts could name more tokens than the store can keep, for nothing."""
-    most = replace(model("model-a", (0, 0, 1)), **{name: 10**9})
+    most = model("model-a", (0, 0, 1), **{name: 10**9})
     with Played(models=(most,)) as host:
         host.host.check(WANTED)
-        more = (replace(most, **{name: 10**9 + 1}),)
+        more = (model("model-a", (0, 0, 1), **{name: 10**9 + 1}),)
         found = replace(host.host, offer=replace(host.host.offer, models=more))
         with pytest.raises(LocalError, match="1,000,000,000 tokens"):
             found.check(WANTED)
