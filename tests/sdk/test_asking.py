@@ -127,11 +127,13 @@ def test_thousands_that_drip__there_is_one_limit_for_all(
 
 def test_who_is_asked_first__is_drawn(crowd: Crowd) -> None:
     """No place in the list of providers is heard before the others."""
-    urls, heard = crowd.urls(600), set[str]()
+    urls, rounds = crowd.urls(600), []
     for _ in range(4):
         found = ask_each(urls, QUESTION, Reach.own(), each=0.1, whole=0.1)
-        heard |= {name for name, said in found.items() if said != _unasked(found)}
-    assert len(heard) > 200  # the same 128 each time otherwise
+        rounds.append({name for name, said in found.items() if said != _unasked(found)})
+    # How many are asked in time hangs on the machine; with a fixed order the most that any round
+    # has would be all.
+    assert len(set().union(*rounds)) > max(len(heard) for heard in rounds) > 0
 
 
 def _unasked(found: dict[str, Any]) -> Any:
