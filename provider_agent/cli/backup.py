@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from provider_agent.cli.command import AgentCommand
+from provider_agent.cli.command import AgentCommand, settings_option
 from provider_agent.core.settings import Settings
 from provider_agent.modules.all import kept_by, open_store
 from provider_agent.settings import load
@@ -19,18 +19,11 @@ from teraproof.amounts import show_date
 from teraproof.errors import LocalError, of_file
 from teraproof.protocol.errors import Code
 
-_config = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("provider.toml"),
-    show_default=True,
-    help="Settings file.",
-)
 _folder = click.argument("folder", metavar="DIRECTORY", type=click.Path(path_type=Path))
 
 
 @click.command(cls=AgentCommand)
-@_config
+@settings_option
 @_folder
 def backup(config: Path, folder: Path) -> None:
     """Copy databases, what was signed, settings and the key into a new directory.
@@ -51,7 +44,7 @@ def backup(config: Path, folder: Path) -> None:
 
 
 @click.command(cls=AgentCommand)
-@_config
+@settings_option
 @_folder
 def restore(config: Path, folder: Path) -> None:
     """Put a backup's databases, settings and key in place.

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from provider_agent.app import database
-from provider_agent.cli.command import AgentCommand
+from provider_agent.cli.command import AgentCommand, settings_option
 from provider_agent.cli.second import refuse_second
 from provider_agent.core.pay import Pay
 from provider_agent.core.settings import Settings
@@ -24,13 +24,6 @@ from teraproof.errors import LocalError, of_file
 from teraproof.protocol import vouchers as files
 from teraproof.protocol.errors import Code
 
-_config = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("provider.toml"),
-    show_default=True,
-    help="Settings file.",
-)
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 
@@ -43,7 +36,7 @@ def _existing(settings: Settings) -> Path:
 
 @click.command(cls=AgentCommand)
 @click.option("--all", "everything", is_flag=True, help="Of all channels, without waiting.")
-@_config
+@settings_option
 def claim(everything: bool, config: Path) -> None:
     """Claim what channels owe, as far as it is worth its gas. Do it before the operator changes.
 
@@ -95,7 +88,7 @@ def vouchers() -> None:
 
 
 @vouchers.command("export", cls=AgentCommand)
-@_config
+@settings_option
 @_file
 def export_(config: Path, file: Path) -> None:
     """Write the newest voucher of each channel into FILE, with the receipt of what was served.
@@ -125,7 +118,7 @@ def export_(config: Path, file: Path) -> None:
 
 
 @vouchers.command("import", cls=AgentCommand)
-@_config
+@settings_option
 @_file
 def import_(config: Path, file: Path) -> None:
     """Take over vouchers from FILE, as far as they are newer than those that are here.

@@ -4,12 +4,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from teraproof.cli.told import expected, line_of
 from teraproof.errors import TeraproofError
+
+#: Where a command's settings are.
+settings_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("provider.toml"),
+    show_default=True,
+    help="Settings file.",
+)
 
 
 class AgentCommand(click.Command):

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from provider_agent.app import database
+from provider_agent.cli.command import settings_option
 from provider_agent.errors import SettingsError
 from provider_agent.modules.all import open_store
 from provider_agent.modules.leases.repository import LeaseRow, LeasesRepository
@@ -27,13 +28,7 @@ def lease() -> None:
 
 @lease.command()
 @click.argument("name", metavar="LEASE")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("provider.toml"),
-    show_default=True,
-    help="Settings file.",
-)
+@settings_option
 @click.option("--now", is_flag=True, help="Leave at once. The collateral is lost.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def leave(name: str, config: Path, now: bool, yes: bool) -> None:

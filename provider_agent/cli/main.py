@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from provider_agent.cli.command import AgentCommand, tell
+from provider_agent.cli.command import AgentCommand, settings_option, tell
 from provider_agent.errors import SettingsError
 from teraproof.amounts import show_date
 from teraproof.errors import LocalError, TeraproofError, of_file
@@ -82,15 +82,6 @@ collateral_per_token = "100"   # TPF for each payment token of the price
 [benchmark]
 device = "cpu"            # what proves its speed: cpu, cuda, cuda:1, or GPUs as one: cuda:0,1
 """
-
-_config = click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("provider.toml"),
-    show_default=True,
-    help="Settings file.",
-)
 
 
 class Later(NamedTuple):
@@ -175,7 +166,7 @@ def main() -> None:
 
 
 @main.command()
-@_config
+@settings_option
 @click.option("--rpc-url", "rpc_urls", multiple=True, required=True, help="Repeat for several.")
 @click.option(
     "--deployment",
@@ -285,7 +276,7 @@ def _deployment(
 
 
 @main.command()
-@_config
+@settings_option
 @click.option("--owner", required=True, help="The provider's owner address.")
 @click.option(
     "--output",
@@ -335,7 +326,7 @@ def consent(
 
 
 @main.command()
-@_config
+@settings_option
 def check(config: Path) -> None:
     """Check settings, key, machine, chain and contracts, one line each."""
     if not _check(config):
@@ -356,7 +347,7 @@ def _check(config: Path) -> bool:
 
 
 @main.command()
-@_config
+@settings_option
 @click.option(
     "--adopt-nonces",
     is_flag=True,
@@ -405,7 +396,7 @@ def _set_up_logging(verbose: bool) -> None:
 
 
 @main.command()
-@_config
+@settings_option
 def resume(config: Path) -> None:
     """Have jobs taken again after one missed its deadline. Find out why it did first."""
     from provider_agent.modules.jobs.halt import RESUME
@@ -419,7 +410,7 @@ def resume(config: Path) -> None:
 
 
 @main.command()
-@_config
+@settings_option
 def status(config: Path) -> None:
     """Show what the agent knows: jobs, transactions, runs. It may be running or not."""
     from provider_agent.app import database

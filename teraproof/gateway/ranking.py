@@ -10,7 +10,7 @@ measured counts as fast, so each is tried once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -71,90 +71,73 @@ def completion_limit(body: Mapping[str, Any]) -> int | None:
     return min(found) if found else None
 
 
-def candidates(
-    hosts: Hosts,
-    wish: Wish,
-    wanted: Preferences,
-    decimals: int,
-    only: Sequence[str] = (),
-    ignore: Sequence[str] = (),
-    *,
-    sort: str | None = None,
-) -> list[Candidate]:
-    """Who is tried, first to last. `sort`, `only` and `ignore` are those of gateway.toml, which a
-    request can narrow and not widen. Hosts that are out for now come last, as the last resort.
+@dataclass(frozen=True)
+class Search:
+    """Hosts for one request. `only` and `ignore` are those of gateway.toml, as `sort` is: a request
+    can narrow them and not widen them.
     """
-    found: list[Candidate] = []
-    for name in wanted.models:
-        able = [
-            one
-            for host, model in hosts.offering(name)
-            if not bar(hosts, one := Candidate(host, model), wish, wanted, decimals, only, ignore)
-        ]
-        found += _ordered(hosts, able, wish, wanted, sort)
-    found.sort(key=lambda one: hosts.is_out(one.host.owner))
-    # Without fallbacks a host may be named alone, or a list of them that is tried in its order.
-    return found if wanted.allow_fallbacks or wanted.order else found[:1]
 
+    hosts: Hosts
+    wish: Wish
+    wanted: Preferences
+    decimals: int
+    only: Sequence[str] = ()
+    ignore: Sequence[str] = ()
 
-def reasons(
-    hosts: Hosts,
-    wish: Wish,
-    wanted: Preferences,
-    decimals: int,
-    only: Sequence[str] = (),
-    ignore: Sequence[str] = (),
-) -> str:
-    """Why no host of any of the models may serve a request: each reason with how many hosts have
-    it, the most frequent first. "" where nobody serves the models at all.
-    """
-    counts = Counter(
-        bar(hosts, Candidate(host, model), wish, wanted, decimals, only, ignore)
-        for name in wanted.models
-        for host, model in hosts.offering(name)
-    )
-    ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    said = [f"{count} {why}" for why, count in ranked[:_MOST_REASONS]]
-    more = len(ranked) - len(said)
-    return "; ".join(said + ([f"{more} more reasons"] if more else []))
+    def candidates(self, sort: str | None = None) -> list[Candidate]:
+        """Who is tried, first to last. Hosts that are out for now come last, as the last resort."""
+        hosts, wanted = self.hosts, self.wanted
+        found: list[Candidate] = []
+        for name in wanted.models:
+            able = [one for one in self._offering(name) if not self.bar(one)]
+            found += _ordered(hosts, able, self.wish, wanted, sort)
+        found.sort(key=lambda one: hosts.is_out(one.host.owner))
+        # Without fallbacks a host may be named alone, or a list of them that is tried in its order.
+        return found if wanted.allow_fallbacks or wanted.order else found[:1]
 
+    def reasons(self) -> str:
+        """Why no host of any of the models may serve a request: each reason with how many hosts
+        have it, the most frequent first. "" where nobody serves the models at all.
+        """
+        counts = Counter(
+            self.bar(one) for name in self.wanted.models for one in self._offering(name)
+        )
+        ranked = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+        said = [f"{count} {why}" for why, count in ranked[:_MOST_REASONS]]
+        more = len(ranked) - len(said)
+        return "; ".join(said + ([f"{more} more reasons"] if more else []))
 
-def bar(
-    hosts: Hosts,
-    one: Candidate,
-    wish: Wish,
-    wanted: Preferences,
-    decimals: int,
-    only: Sequence[str] = (),
-    ignore: Sequence[str] = (),
-) -> str:
-    """Why a host may not serve a request: the first reason, said of hosts that are counted; ""
-    where there is none.
-    """
-    owner, model = one.host.owner, one.model
-    if wish.kind not in model.kinds:
-        return f"with {', '.join(model.kinds)}, and no {wish.kind}"
-    if owner in ignore or (only and owner not in only):
-        return "left out by gateway.toml"
-    if owner in wanted.ignore:
-        return "left out by provider.ignore"
-    if wanted.only and owner not in wanted.only:
-        return "not named by provider.only"
-    if wanted.order and not wanted.allow_fallbacks and owner not in wanted.order:
-        return "not named by provider.order, and without provider.allow_fallbacks"
-    if wanted.require_parameters and (lacks := sorted(wish.parameters - set(model.parameters))):
-        return f"without the parameter {one_line(lacks[0], 60)}"
-    quantization = model.quantization.lower() or "unknown"
-    if wanted.quantizations and quantization not in wanted.quantizations:
-        return f"with the quantization {one_line(quantization, 60)}"
-    unit, most, prices = Decimal(10) ** decimals, wanted.max_price, model.prices
-    for name in ("prompt", "completion", "request"):
-        limit, price = getattr(most, name), getattr(prices, name)
-        if limit is not None and price > limit * unit:
-            return f"above provider.max_price.{name}"
-    if hosts.quality.share(owner, model.name) <= 0:
-        return "with answers that differ from those of others"
-    return ""
+    def bar(self, one: Candidate) -> str:
+        """Why a host may not serve the request: the first reason, said of hosts that are counted;
+        "" where there is none.
+        """
+        owner, model, wish, wanted = one.host.owner, one.model, self.wish, self.wanted
+        if wish.kind not in model.kinds:
+            return f"with {', '.join(model.kinds)}, and no {wish.kind}"
+        if owner in self.ignore or (self.only and owner not in self.only):
+            return "left out by gateway.toml"
+        if owner in wanted.ignore:
+            return "left out by provider.ignore"
+        if wanted.only and owner not in wanted.only:
+            return "not named by provider.only"
+        if wanted.order and not wanted.allow_fallbacks and owner not in wanted.order:
+            return "not named by provider.order, and without provider.allow_fallbacks"
+        if wanted.require_parameters and (lacks := sorted(wish.parameters - set(model.parameters))):
+            return f"without the parameter {one_line(lacks[0], 60)}"
+        quantization = model.quantization.lower() or "unknown"
+        if wanted.quantizations and quantization not in wanted.quantizations:
+            return f"with the quantization {one_line(quantization, 60)}"
+        unit, most, prices = Decimal(10) ** self.decimals, wanted.max_price, model.prices
+        for name in ("prompt", "completion", "request"):
+            limit, price = getattr(most, name), getattr(prices, name)
+            if limit is not None and price > limit * unit:
+                return f"above provider.max_price.{name}"
+        if self.hosts.quality.share(owner, model.name) <= 0:
+            return "with answers that differ from those of others"
+        return ""
+
+    def _offering(self, name: str) -> Iterator[Candidate]:
+        return (Candidate(host, model) for host, model in self.hosts.offering(name))
 
 
 def _ordered(

@@ -28,7 +28,7 @@ from teraproof.gateway.identity.recount import count
 from teraproof.gateway.keys import Key, Reservation
 from teraproof.gateway.means import Means
 from teraproof.gateway.memory import Memory
-from teraproof.gateway.ranking import Candidate, candidates, reasons
+from teraproof.gateway.ranking import Candidate, Search
 from teraproof.gateway.receipts import Dishonest
 from teraproof.gateway.room import Full
 from teraproof.protocol.errors import Code, one_line
@@ -175,23 +175,18 @@ class Relay:
 
     # ------------------------------------------------------------------ what follows
 
-    def _candidates(self, ask: Ask) -> list[Candidate]:
+    def _search(self, ask: Ask) -> Search:
         route, means = self.means.limits, self.means
-        return candidates(
-            self.hosts,
-            ask.wish,
-            ask.preferences,
-            means.decimals,
-            route.only,
-            route.ignore,
-            sort=route.sort,
-        )
+        wish, wanted = ask.wish, ask.preferences
+        return Search(self.hosts, wish, wanted, means.decimals, route.only, route.ignore)
+
+    def _candidates(self, ask: Ask) -> list[Candidate]:
+        return self._search(ask).candidates(self.means.limits.sort)
 
     def _nobody(self, ask: Ask) -> Refused:
         """Why a request has no host."""
-        route, means, wanted = self.means.limits, self.means, ask.preferences
-        why = reasons(self.hosts, ask.wish, wanted, means.decimals, route.only, route.ignore)
-        model = one_line(wanted.models[0], 80)
+        why = self._search(ask).reasons()
+        model = one_line(ask.preferences.models[0], 80)
         said = (
             f"no host of it can serve this: {why}"
             if why

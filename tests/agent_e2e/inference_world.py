@@ -6,6 +6,8 @@ played, and a buyer that goes on whatever becomes of the agent.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from teraproof.protocol import channels, messages, x402
 from teraproof.protocol.channels import ChannelConfig, DepositAuthorization
 from teraproof.protocol.inference import RECEIPT_HEADER, SignedReceipt, receipt_domain
 from teraproof.protocol.payments import Deposit, Kind, Payment
-from tests.agent_e2e.chain import USD
+from tests.agent_e2e.chain import USD, deployment
 from tests.agent_e2e.world import World
-from tests.support.model_server import ModelServer
+from tests.support.anvil import Anvil
+from tests.support.model_server import ModelServer, running
 
 MODEL = "tiny"
 DEPOSIT = USD
@@ -96,6 +99,20 @@ completion_price = "60"
         assert all(went_well for _, went_well in sent), self.log()
         assert sum(sent.values()) == len(known) == self.anvil.nonce(self.operator.address)
         return Counter(action.partition("-")[0] for _, action in known)
+
+
+@contextmanager
+def timely_world(folder: Path) -> Iterator[InferenceWorld]:
+    """An agent at work on a chain whose time is that of the machine, as clients of x402 believe."""
+    chain = Anvil(block_time=1, arguments=["--mixed-mining"])
+    with running() as server, deployment(chain) as contracts:
+        made = InferenceWorld(folder, contracts, server=server)
+        made.set_up()
+        made.start_agent()
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 @dataclass

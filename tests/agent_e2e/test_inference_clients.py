@@ -24,9 +24,8 @@ from x402.mechanisms.evm.batch_settlement.client import (
 
 from teraproof.protocol import x402 as wire
 from teraproof.protocol.payments import Kind
-from tests.agent_e2e.chain import USD, Deployment, deployment
-from tests.agent_e2e.inference_world import MODEL, Buyer, InferenceWorld
-from tests.support.anvil import Anvil
+from tests.agent_e2e.chain import USD, Deployment
+from tests.agent_e2e.inference_world import MODEL, Buyer, InferenceWorld, timely_world
 from tests.support.model_server import running
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
@@ -34,14 +33,8 @@ MESSAGES: Any = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture
 def timely(tmp_path: Path) -> Iterator[InferenceWorld]:
-    """On a chain whose time is that of the machine, as these clients believe."""
-    chain = Anvil(block_time=1, arguments=["--mixed-mining"])
-    with running() as server, deployment(chain) as contracts:
-        made = InferenceWorld(tmp_path, contracts, server=server)
-        made.set_up()
-        made.start_agent()
+    with timely_world(tmp_path) as made:
         yield made
-        made.close()
 
 
 @pytest.fixture

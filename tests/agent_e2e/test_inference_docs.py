@@ -16,10 +16,8 @@ from eth_account import Account
 
 from teraproof.protocol import x402
 from teraproof.protocol.inference import RECEIPT_HEADER
-from tests.agent_e2e.chain import USD, deployment
-from tests.agent_e2e.inference_world import MODEL, Buyer, InferenceWorld
-from tests.support.anvil import Anvil
-from tests.support.model_server import running
+from tests.agent_e2e.chain import USD
+from tests.agent_e2e.inference_world import MODEL, Buyer, InferenceWorld, timely_world
 
 PAGE = Path(__file__).parents[2] / "docs" / "inference.md"
 
@@ -27,13 +25,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "inference.md"
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[InferenceWorld]:
     """On a chain whose time is that of the machine, as these programs believe."""
-    chain = Anvil(block_time=1, arguments=["--mixed-mining"])
-    with running() as server, deployment(chain) as contracts:
-        made = InferenceWorld(tmp_path, contracts, server=server)
-        made.set_up()
-        made.start_agent()
+    with timely_world(tmp_path) as made:
         yield made
-        made.close()
 
 
 def program(word: str) -> str:

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from teraproof.gateway.hosts import Host, Hosts
 from teraproof.gateway.preferences import MaxPrice, Preferences
 from teraproof.gateway.ranking import (
+    Search,
     Wish,
-    candidates,
     completion_limit,
     expected_price,
-    reasons,
 )
 from teraproof.protocol.channels import CHANNELS
 from teraproof.protocol.inference import InferenceOffer, Model, Prices
@@ -43,8 +42,11 @@ def known(*found: Host, **more: Any) -> Hosts:
     return hosts
 
 
-def order(hosts: Hosts, wanted: Preferences = M, wish: Wish = WISH, **more: Any) -> list[str]:
-    return [one.host.owner for one in candidates(hosts, wish, wanted, 6, **more)]
+def order(
+    hosts: Hosts, wanted: Preferences = M, wish: Wish = WISH, sort: str | None = None, **more: Any
+) -> list[str]:
+    found = Search(hosts, wish, wanted, 6, **more).candidates(sort)
+    return [one.host.owner for one in found]
 
 
 @dataclass
@@ -111,7 +113,7 @@ def test_nobody_may_serve__each_host_counts_once_for_a_reason(
 ) -> None:
     hosts = known(*(host(owner, model("m", price)) for owner, price in offers.items()))
     if not order(hosts, wanted):
-        said = reasons(hosts, WISH, wanted, 6)
+        said = Search(hosts, WISH, wanted, 6).reasons()
         assert sum(int(each.split()[0]) for each in said.split("; ")) == len(offers)
 
 
@@ -122,7 +124,7 @@ def test_nobody_may_serve__the_reason_that_most_have_comes_first() -> None:
 
     def why(wanted: Preferences = M, kind: str = "chat", *route: list[str]) -> str:
         wish = Wish(kind, 100, 200, frozenset({"seed"}))
-        return reasons(hosts, wish, wanted, 6, *route)
+        return Search(hosts, wish, wanted, 6, *route).reasons()
 
     assert why(kind="embeddings") == "3 with chat, completions, and no embeddings"
     cheap = MaxPrice(completion=Decimal("0.000001"))
