@@ -164,12 +164,14 @@ def test_payer_withdraws_while_requests_run__what_was_served_is_claimed_and_no_m
 ) -> None:
     buyer = Buyer(world)
     world.server.faults.pause = 0.5
-    assert buyer.ask()
+    world.until(buyer.ask, "an answer", 60)
+    buyer.faults.clear()
     buyer.begin_withdrawal(USD // 2)
-    refused = False
-    while not refused:
-        refused = not buyer.ask()
-    assert buyer.faults == {wire.Fault.EXCEEDS_BALANCE.value: 1}
+    used_up = wire.Fault.EXCEEDS_BALANCE.value
+    world.until(lambda: not buyer.ask() and buyer.faults[used_up], "an end of the balance", 120)
+    # On a busy machine an agent that has not seen the chain for a while serves nobody.
+    del buyer.faults[used_up]
+    assert set(buyer.faults) <= {wire.Fault.STATE_UNAVAILABLE.value}
     world.until(lambda: at_rest(world, buyer.paid), "claim", 90)
     world.anvil.increase_time(86_400)
     buyer.end_withdrawal()
