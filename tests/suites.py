@@ -90,6 +90,7 @@ SUITES = (
                 "test_inference_clients",
                 "test_inference_docs",
                 "test_inference_facilitator",
+                "test_inference_gap",
                 "test_inference_house",
                 "test_inference_kill",
                 "test_inference_refunds",
