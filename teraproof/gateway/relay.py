@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -87,13 +87,7 @@ class Relay:
         RequestRefused.
         """
         failures, refused = list[LocalError](), list[Candidate]()
-        for to in self._chosen(ask, key):
-            attempt = Attempt(self.means, to, ask)
-            try:
-                reserved = self.means.keys.reserve(key, attempt.ceiling)
-            except Refused as error:  # another one may cost less
-                failures.append(error)
-                continue
+        for to, attempt, reserved in self._tries(ask, key, failures):
             try:
                 body = await attempt.json(reserved)
             except LocalError as error:
@@ -115,13 +109,7 @@ class Relay:
     async def stream(self, ask: Ask, key: Key) -> Streamed:
         """A streamed answer, once there is content. LocalError, RequestRefused."""
         failures, refused = list[LocalError](), list[Candidate]()
-        for to in self._chosen(ask, key):
-            attempt = Attempt(self.means, to, ask)
-            try:
-                reserved = self.means.keys.reserve(key, attempt.ceiling)
-            except Refused as error:  # another one may cost less
-                failures.append(error)
-                continue
+        for to, attempt, reserved in self._tries(ask, key, failures):
             pieces = attempt.stream(reserved)
             begun: list[Piece] = []
             try:
@@ -206,6 +194,19 @@ class Relay:
         if not found:
             raise self._nobody(ask)
         return found[: self.means.limits.max_tries]
+
+    def _tries(
+        self, ask: Ask, key: Key, failures: list[LocalError]
+    ) -> Iterator[tuple[Candidate, Attempt, Reservation]]:
+        """Who is tried, with what is reserved for it. Refused where nobody can be."""
+        for to in self._chosen(ask, key):
+            attempt = Attempt(self.means, to, ask)
+            try:
+                reserved = self.means.keys.reserve(key, attempt.ceiling)
+            except Refused as error:  # another one may cost less
+                failures.append(error)
+                continue
+            yield to, attempt, reserved
 
     async def _failed(self, attempt: Attempt, error: LocalError) -> None:
         """What a failure means for the host."""

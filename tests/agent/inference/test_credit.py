@@ -100,7 +100,7 @@ def test_all_payers_together__owe_no_more_than_the_total(till: Till) -> None:
 
 
 def test_requests_that_cost_nothing__use_up_nobodys_credit(till: Till) -> None:
-    """A server refuses them, as often as one likes: no look at the sums comes in between."""
+    """A server refuses them again and again: no look at the sums comes in between."""
     payers: list[LocalAccount] = [Account.from_key(bytes([50 + n]) * 32) for n in range(3)]
     channels = [till.open(0, payer) for payer in payers]
     for _ in range(5):
